@@ -1,0 +1,3 @@
+"""Few-shot meta-learning with hypernetworks, in JAX."""
+
+__version__ = "0.1.0"

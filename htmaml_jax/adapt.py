@@ -1,0 +1,123 @@
+"""Uses a trained model on one's own clips: load, adapt, predict."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from htmaml_jax import evaluate
+from htmaml_jax.errors import UserError
+
+
+class Guess(NamedTuple):
+    """What a model says of one clip.
+
+    Attributes:
+      path: the clip.
+      name: the most probable class.
+      probability: of that class.
+      probabilities: of every class.
+    """
+
+    path: pathlib.Path
+    name: str
+    probability: float
+    probabilities: dict[str, float]
+
+
+class Specialist:
+    """A model adapted to classes of one's own."""
+
+    def __init__(self, model, adapted, names):
+        self._model, self._adapted, self._names = model, adapted, names
+
+    def predict(self, paths: Iterable[str | pathlib.Path]) -> list[Guess]:
+        """Classifies clips, each on its own.
+
+        Raises:
+          UserError: a file is missing or is not sound.
+        """
+        paths = [pathlib.Path(p) for p in paths]
+        if not paths:
+            return []
+        odds = self._model.run(self._adapted, self._model.read(paths))
+        guesses = []
+        for path, row in zip(paths, odds, strict=True):
+            odd = dict(zip(self._names, map(float, row), strict=True))
+            name = max(odd, key=odd.get)
+            guesses.append(Guess(path, name, odd[name], odd))
+        return guesses
+
+
+class Model:
+    """A meta-trained model, ready to adapt; made by `load`."""
+
+    def __init__(self, workdir: str | pathlib.Path, series: str = "best"):
+        import jax
+
+        from htmaml_jax import systems
+        from htmaml_jax.data import find
+
+        info, self._meta, self._config = evaluate.restore(
+            pathlib.Path(workdir), series
+        )
+        self.data = info["data"]
+        self._scale = find.Scale(*info["data"]["scale"])
+        self._front = find.front_end(self._config.data)
+        self._jit, self._nn = jax.jit, jax.nn
+        self._build = systems.build
+
+    def read(self, paths: Sequence[pathlib.Path]) -> np.ndarray:
+        """Turns sound files into inputs [n, H, W, 1], as in training."""
+        from htmaml_jax.data import clips
+
+        return self._scale(clips.read_clips(paths, self._front))
+
+    def adapt(
+        self, support: Mapping[str, Sequence[str | pathlib.Path]]
+    ) -> Specialist:
+        """Adapts to classes given by name, with a few clips each.
+
+        Raises:
+          UserError: fewer than two classes, a class without clips, or a
+            file that is not sound.
+        """
+        from htmaml_jax.episode import Batch
+
+        names = list(support)
+        if len(names) < 2:
+            raise UserError("adapting needs at least two classes.")
+        for name in names:
+            if not support[name]:
+                raise UserError(f"class {name!r} has no clips; add some.")
+        sizes = [len(support[name]) for name in names]
+        paths = [pathlib.Path(p) for name in names for p in support[name]]
+        batch = Batch(
+            inputs=self.read(paths),
+            targets=np.repeat(np.arange(len(names), dtype=np.int32), sizes),
+            mask=np.ones(len(paths), np.float32),
+        )
+        learner = self._build(self._config, len(names))
+        self._predict = self._jit(
+            lambda a, x: self._nn.softmax(learner.predict(a, x))
+        )
+        return Specialist(
+            self, self._jit(learner.adapt)(self._meta, batch), names
+        )
+
+    def run(self, adapted, inputs: np.ndarray) -> np.ndarray:
+        """Returns class probabilities [n, N] of inputs [n, H, W, 1]."""
+        return np.asarray(self._predict(adapted, inputs))
+
+
+def load(workdir: str | pathlib.Path, series: str = "best") -> Model:
+    """Loads a trained model from the workdir of a run.
+
+    Args:
+      workdir: folder written by train.
+      series: "best" by validation, or "latest".
+    """
+    return Model(workdir, series)

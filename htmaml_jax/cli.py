@@ -1,0 +1,129 @@
+"""What the doors share: reading a command line, ending with a sentence."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import pathlib
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+
+from ml_collections import ConfigDict
+
+from htmaml_jax import config as configs
+from htmaml_jax.errors import UserError
+
+_PREFIX = "--config."
+
+
+def door(main: Callable[[Sequence[str]], None]) -> None:
+    """Runs a door; a UserError becomes one line and exit code 2."""
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def parse(
+    parser: argparse.ArgumentParser, argv: Sequence[str]
+) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
+    """Parses flags and the overrides --config.NAME=VALUE.
+
+    Returns:
+      The flags, and pairs (name, text).
+    """
+    overrides, rest = [], []
+    for arg in argv:
+        if arg.startswith(_PREFIX):
+            name, equals, text = arg.removeprefix(_PREFIX).partition("=")
+            if not equals:
+                raise UserError(f"{arg} needs a value: {arg}=VALUE.")
+            overrides.append((name, text))
+        else:
+            rest.append(arg)
+    return parser.parse_args(rest), overrides
+
+
+def read_config(
+    argument: str, overrides: Sequence[tuple[str, str]]
+) -> tuple[ConfigDict, str]:
+    """Loads `path.py` or `path.py:name=value,...` and applies overrides.
+
+    Returns:
+      The locked config, and the name of its file without ".py".
+    """
+    text, _, arg = argument.partition(".py:")
+    path = pathlib.Path(text if text.endswith(".py") else f"{text}.py")
+    if not path.is_file():
+        raise UserError(
+            f"config {path} does not exist; --config takes a file such as "
+            "configs/asc.py, and after a colon name=value,..."
+        )
+    spec = importlib.util.spec_from_file_location("config_file", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config(arg)
+    for name, value in overrides:
+        configs.set_field(config, name, value)
+    configs.check(config)
+    return config, path.stem
+
+
+def restore_config(
+    fields: dict, overrides: Sequence[tuple[str, str]] = ()
+) -> ConfigDict:
+    """Rebuilds a config from a checkpoint's JSON; only eval.* may change."""
+    config = ConfigDict(fields).lock()
+    for name, value in overrides:
+        if not name.startswith(("eval.", "run.", "data.")):
+            raise UserError(
+                f"{name} belongs to training; a finished run's eval.*, "
+                "run.* and data.* can be overridden."
+            )
+        configs.set_field(config, name, value)
+    configs.check(config)
+    return config
+
+
+def read_json(path: pathlib.Path) -> dict:
+    """Reads a JSON file, or says that it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}).") from error
+
+
+def command(module: str) -> str:
+    """Returns the command line that is running."""
+    return shlex.join(["python", "-m", f"htmaml_jax.{module}", *sys.argv[1:]])
+
+
+def commit() -> str:
+    """Returns the commit of the source tree, or "unknown"."""
+    here = pathlib.Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "-C", here, "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True, text=True, check=True, timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions that a number depends on."""
+    names = ("htmaml_jax", "jax", "jaxlib", "flax", "optax", "numpy")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,203 @@
+"""Defaults, `configs/x.py:arg=value`, and checks that end in a sentence."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from htmaml_jax.errors import UserError
+
+# What `:name=value` may set besides full paths; several targets move together.
+SHORTHANDS = {
+    "way": ("data.way", "eval.way"),
+    "shot": ("data.shot", "eval.shot"),
+    "query": ("data.query", "eval.query"),
+    "seed": ("run.seed",),
+    "steps": ("train.steps",),
+    "split": ("data.split",),
+}
+# What may differ between a run and its resume.
+FREE = ("train.steps", "eval.", "run.", "log.", "data.dir", "data.download",
+        "data.loader")
+# Part of the run's identity although they stand under a free group.
+FIXED = ("run.seed",)
+
+
+def default() -> ConfigDict:
+    """Returns every field with its default; configs state what differs."""
+    return ConfigDict({
+        "system": "htmaml",
+        "data": {
+            "name": "auto",  # auto | esc50-pack | esc50 | esc10 | clips | ...
+            "dir": "",  # where to look first; see README for the order
+            "download": False,  # agree to fetch the original archive
+            "split": "animals",  # animals | metaaudio
+            "recording": "",  # clips: regular expression with one group
+            "loader": "device",  # device | tfdata
+            "way": 5, "shot": 1, "query": 5,
+            "min_way": 0, "min_shot": 0,  # 0: always way and shot
+            "rate": 16000, "window": 1024, "hop": 512, "mels": 128,
+            "seconds": 5.0, "top_db": 80.0,
+            "rows": 32, "columns": 40,
+        },
+        "net": {
+            "width": 32, "blocks": 4,
+            "down": "pool",  # pool | stem | stride
+            "norm": "group",  # group | support | none
+            "pool": "flat",  # flat | mean
+        },
+        "embed": {"width": 16, "dim": 64},
+        "hyper": {
+            "dim": 64, "layers": 2, "heads": 2, "dropout": 0.1,
+            "move_penalty": 0.0,
+            # (regular expression on the path, family); first match wins
+            "rules": (
+                ("body/conv./kernel", "lowrank(2)"),
+                ("body/norm.*", "affine"),
+                ("head/kernel", "rows"),
+            ),
+        },
+        "inner": {"steps": 3, "size": 0.1},
+        "outer": {
+            "rate": 1e-3, "warmup": 0.05, "floor": 0.02, "clip": 1.0,
+            "decay": 0.0,  # weight decay of embed and hyper
+            "augment": {
+                "roll": 0.0, "time_mask": 0.0, "row_mask": 0.0,
+                "gain": 0.0, "mix": 0.0, "reverse": 0.0, "shift": 0.0,
+            },
+        },
+        "train": {
+            "steps": 1000, "tasks": 8,
+            "val_every": 0.05,  # as a share of train.steps
+            "val_episodes": 200,
+        },
+        "eval": {
+            "way": 5, "shot": 1, "query": 5, "episodes": 1000, "seed": 0,
+            "split": "test", "transductive": False,
+        },
+        "run": {"seed": 0, "chunk": 0, "devices": 0, "precision": "float32"},
+        "log": {"every": 20},
+    })
+
+
+def parse(config: ConfigDict, arg: str | None) -> ConfigDict:
+    """Applies the string after the colon, e.g. "system=maml,shot=5".
+
+    Keys are full paths or `SHORTHANDS`; values must have the type of the
+    field. The result is locked.
+    """
+    for item in filter(None, (arg or "").split(",")):
+        if "=" not in item:
+            raise UserError(
+                f"{item!r} after the colon of --config is not name=value."
+            )
+        name, text = item.split("=", 1)
+        for path in SHORTHANDS.get(name, (name,)):
+            set_field(config, path, text)
+    return config.lock()
+
+
+def set_field(config: ConfigDict, path: str, text: str) -> None:
+    """Sets the field at a dotted path from text, checking its type."""
+    known = flat(config)
+    if path not in known:
+        names = [*known, *SHORTHANDS]
+        close = difflib.get_close_matches(path, names, 1, 0.5)
+        hint = f"; did you mean {close[0]!r}?" if close else "."
+        raise UserError(f"config has no field {path!r}{hint}")
+    old, new = known[path], text
+    if not isinstance(old, str):
+        try:
+            new = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            new = {"true": True, "false": False}.get(text.lower(), text)
+    if isinstance(old, float) and type(new) is int:
+        new = float(new)
+    if type(new) is not type(old):
+        raise UserError(
+            f"config field {path!r} is {type(old).__name__}, e.g. {old!r}; "
+            f"{text!r} is not."
+        )
+    *groups, last = path.split(".")
+    for group in groups:
+        config = config[group]
+    config[last] = new
+
+
+def flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Returns {"data.way": 5, ...}."""
+    fields = {}
+    for key, value in config.items():
+        if hasattr(value, "items"):
+            fields |= flat(value, f"{prefix}{key}.")
+        else:
+            fields[prefix + key] = value
+    return fields
+
+
+def differences(old: Any, new: Any) -> list[str]:
+    """Lists the fields that a resume must not change but does.
+
+    Returns:
+      Lines "data.way: 5 -> 20".
+    """
+    old, new = flat(old), flat(new)
+    lines = []
+    for key in sorted(old.keys() | new.keys()):
+        if key.startswith(FREE) and key not in FIXED:
+            continue
+        was, now = old.get(key, "absent"), new.get(key, "absent")
+        # Tuples become lists on their way through JSON.
+        if _plain(was) != _plain(now):
+            lines.append(f"{key}: {was} -> {now}")
+    return lines
+
+
+def _plain(value):
+    if isinstance(value, (tuple, list)):
+        return [_plain(v) for v in value]
+    return value
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses values that cannot work, before anything is touched."""
+    positive = (
+        "data.way data.shot data.query eval.way eval.shot eval.query "
+        "eval.episodes train.steps train.tasks train.val_episodes net.width "
+        "net.blocks data.rows data.columns log.every"
+    )
+    fields = flat(config)
+    for path in positive.split():
+        if fields[path] < 1:
+            raise UserError(f"{path} is {fields[path]}; it must be at least 1.")
+    if config.inner.steps < 0:
+        raise UserError("inner.steps must not be negative.")
+    smallest = min(config.data.rows, config.data.columns)
+    if smallest < 2**config.net.blocks:
+        raise UserError(
+            f"net.blocks={config.net.blocks} halves the input that often, "
+            f"but data.rows and data.columns leave only {smallest}; use "
+            "fewer blocks or larger inputs."
+        )
+    for path, allowed in {
+        "data.loader": ("device", "tfdata"),
+        "net.norm": ("group", "support", "none"),
+        "net.pool": ("flat", "mean"),
+        "net.down": ("pool", "stem", "stride"),
+        "run.precision": ("float32",),
+    }.items():
+        if fields[path] not in allowed:
+            raise UserError(
+                f"{path} is {fields[path]!r}; choose from "
+                f"{', '.join(allowed)}."
+            )
+    for path in ("data.min_way", "data.min_shot"):
+        top = fields[path.replace("min_", "")]
+        if not 0 <= fields[path] <= top:
+            raise UserError(
+                f"{path} is {fields[path]}; it must lie between 0 (fixed) "
+                f"and {top}."
+            )

@@ -1,0 +1,293 @@
+"""The audio front end: sound files in, small log-mel pictures out."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import pathlib
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import BinaryIO
+
+import numpy as np
+import tqdm
+from absl import logging
+from PIL import Image
+
+from htmaml_jax.errors import UserError
+
+EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
+
+# Raise it when the numbers below change, so that old caches are not used.
+VERSION = 1
+
+# One step of 24-bit audio: below it there is no sound, only rounding.
+_SILENCE = 2.0**-23
+
+
+@dataclasses.dataclass(frozen=True)
+class FrontEnd:
+    """Settings that turn a waveform into a picture.
+
+    Attributes:
+      rate: samples per second after resampling.
+      window: samples in one Fourier window.
+      hop: samples between windows.
+      mels: mel bands between 0 Hz and rate / 2.
+      seconds: length every clip is cut or repeated to.
+      top_db: dynamic range in decibels below the loudest point.
+      rows: height of the picture, low frequencies first.
+      columns: width of the picture.
+    """
+
+    rate: int = 16000
+    window: int = 1024
+    hop: int = 512
+    mels: int = 128
+    seconds: float = 5.0
+    top_db: float = 80.0
+    rows: int = 32
+    columns: int = 40
+
+    def __post_init__(self):
+        for name, value in dataclasses.asdict(self).items():
+            if not value > 0:
+                raise UserError(
+                    f"audio front end: {name} is {value}; give a positive "
+                    "number."
+                )
+
+    @property
+    def samples(self) -> int:
+        """Samples of a clip of `seconds`, at least one."""
+        return max(1, round(self.seconds * self.rate))
+
+    def asdict(self) -> dict[str, int | float]:
+        """Returns the settings as a plain dictionary."""
+        return dataclasses.asdict(self)
+
+
+def decode(
+    file: str | os.PathLike | BinaryIO, name: str | None = None
+) -> tuple[np.ndarray, int]:
+    """Reads a sound file as it is, mixed down to one channel.
+
+    Args:
+      file: a path, or a binary file object.
+      name: what error messages call it; by default its path.
+
+    Returns:
+      The waveform [samples] float32 (full scale is 1), and its rate in Hz.
+
+    Raises:
+      UserError: it is missing, not sound, empty, or holds NaN or infinity.
+    """
+    import soundfile
+
+    is_path = isinstance(file, (str, os.PathLike))
+    name = name or str(file if is_path else getattr(file, "name", "clip"))
+    if is_path and not os.path.isfile(file):
+        raise UserError(f"{name}: no such file; check the path.")
+    try:
+        wave, rate = soundfile.read(file, dtype="float32", always_2d=True)
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{name}: cannot be read as sound (damaged, or not a wav, flac, "
+            "ogg or mp3 file); replace or remove it."
+        ) from error
+    if not len(wave):
+        raise UserError(f"{name}: holds no samples; replace or remove it.")
+    if not np.isfinite(wave).all():
+        raise UserError(
+            f"{name}: holds NaN or infinite samples; export it again."
+        )
+    return wave.mean(1), int(rate)
+
+
+def resample(wave: np.ndarray, rate: int, front: FrontEnd) -> np.ndarray:
+    """Brings a waveform [samples] from `rate` Hz to `front.rate`."""
+    import librosa
+
+    if rate == front.rate:
+        return np.asarray(wave, np.float32)
+    out = librosa.resample(wave, orig_sr=rate, target_sr=front.rate)
+    return out.astype(np.float32)
+
+
+def load_clip(
+    file: str | os.PathLike | BinaryIO,
+    front: FrontEnd,
+    name: str | None = None,
+) -> np.ndarray:
+    """Reads a wav, flac, ogg or mp3 file as mono [samples] at front.rate.
+
+    Raises:
+      UserError: see `decode`.
+    """
+    return resample(*decode(file, name), front)
+
+
+def fit_length(wave: np.ndarray, front: FrontEnd) -> np.ndarray:
+    """Cuts or repeats a waveform to exactly [front.samples] float32.
+
+    A longer one keeps its window of greatest energy (the first of equals),
+    a shorter one is repeated from its start.
+    """
+    size = front.samples
+    if len(wave) > size:
+        energy = np.cumsum(np.square(wave, dtype=np.float64))
+        energy = np.concatenate([[0.0], energy])
+        start = int(np.argmax(energy[size:] - energy[:-size]))
+        wave = wave[start : start + size]
+    return np.resize(np.asarray(wave, np.float32), size)
+
+
+@functools.lru_cache(maxsize=8)
+def _mel_basis(front: FrontEnd) -> np.ndarray:
+    import librosa
+
+    return librosa.filters.mel(
+        sr=front.rate, n_fft=front.window, n_mels=front.mels
+    )
+
+
+def log_mel(wave: np.ndarray, front: FrontEnd) -> np.ndarray:
+    """Computes the log-mel spectrogram [mels, frames] float32 in [0, 1].
+
+    Row 0 is the lowest band. 1 is the loudest point of the clip and 0 lies
+    `front.top_db` decibels or more below it. Silence gives zeros. The mel
+    scale is Slaney's (librosa's default; Slaney, Auditory Toolbox, 1998).
+    """
+    import librosa
+
+    peak = np.abs(wave).max(initial=0.0)
+    if peak < _SILENCE:
+        return np.zeros((front.mels, len(wave) // front.hop + 1), np.float32)
+    # Unit peak keeps quiet clips clear of the absolute floor (amin) of
+    # power_to_db, which would otherwise turn them into a flat picture.
+    power = librosa.stft(wave / peak, n_fft=front.window, hop_length=front.hop)
+    power = _mel_basis(front) @ np.square(np.abs(power))
+    db = librosa.power_to_db(power, ref=np.max, top_db=front.top_db)
+    return np.clip(1 + db / front.top_db, 0, 1).astype(np.float32)
+
+
+def shrink(spec: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Resizes a picture [h, w] to [rows, columns] float32, antialiased."""
+    picture = Image.fromarray(np.asarray(spec, np.float32))
+    picture = picture.resize((columns, rows), Image.Resampling.BILINEAR)
+    return np.asarray(picture, np.float32)
+
+
+def picture(wave: np.ndarray, front: FrontEnd) -> np.ndarray:
+    """Turns a waveform at front.rate into [rows, columns, 1] float32."""
+    spec = log_mel(fit_length(wave, front), front)
+    small = shrink(spec, front.rows, front.columns)
+    return np.clip(small, 0, 1)[..., None]
+
+
+def features(
+    paths: Sequence[str | os.PathLike], front: FrontEnd, progress: bool = True
+) -> np.ndarray:
+    """Turns sound files into [M, rows, columns, 1] float32, cached on disk.
+
+    The cache is keyed by the settings and by every file's path, size and
+    time of change.
+
+    Args:
+      paths: M sound files.
+      front: the settings.
+      progress: shows a bar where the error stream is a terminal.
+
+    Raises:
+      UserError: a file cannot be used; the message names it.
+    """
+    files = [pathlib.Path(path) for path in paths]
+    key = {"kind": "files", "front": front.asdict(), "files": stamps(files)}
+
+    def compute():
+        rows = [picture(load_clip(f, front), front) for f in bar(files)]
+        shape = (0, front.rows, front.columns, 1)
+        return {"inputs": np.stack(rows) if rows else np.zeros(shape, "f4")}
+
+    bar = functools.partial(show_progress, progress=progress)
+    return cached(key, compute)["inputs"]
+
+
+def show_progress(items, progress: bool = True, **options):
+    """Wraps an iterable in a progress bar where a terminal watches."""
+    quiet = not (progress and sys.stderr.isatty())
+    return tqdm.tqdm(items, desc="front end", disable=quiet, **options)
+
+
+def stamps(files: Sequence[pathlib.Path]) -> list[tuple[str, int, int]]:
+    """Lists path, size in bytes and time of change in ns of each file."""
+    out = []
+    for file in files:
+        try:
+            stat = file.stat()
+        except OSError as error:
+            raise UserError(
+                f"{file}: no such file, or not readable; check the path."
+            ) from error
+        out.append((str(file.resolve()), stat.st_size, stat.st_mtime_ns))
+    return out
+
+
+def cache_dir() -> pathlib.Path:
+    """Returns the folder for what can be computed again.
+
+    It is $HTMAML_CACHE, else $XDG_CACHE_HOME/htmaml_jax, else
+    ~/.cache/htmaml_jax.
+    """
+    if own := os.environ.get("HTMAML_CACHE"):
+        return pathlib.Path(own)
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return pathlib.Path(base) / "htmaml_jax"
+
+
+def cached(
+    key: Mapping[str, object],
+    compute: Callable[[], Mapping[str, np.ndarray]],
+) -> dict[str, np.ndarray]:
+    """Returns compute(), from `cache_dir()/features` when it is there.
+
+    A damaged file is computed again; a cache that cannot be written costs
+    a logged warning and nothing else.
+
+    Args:
+      key: everything the arrays depend on, as JSON.
+      compute: makes the arrays, by name.
+    """
+    text = json.dumps({"version": VERSION, **key}, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:32]
+    path = cache_dir() / "features" / f"{digest}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except FileNotFoundError:
+        pass
+    except (OSError, EOFError, KeyError, ValueError) as error:
+        logging.warning("%s cannot be used, computing again: %s", path, error)
+    except (zipfile.BadZipFile, zlib.error) as error:
+        logging.warning("%s is damaged, computing again: %s", path, error)
+    arrays = dict(compute())
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, suffix=".part", delete=False
+        ) as file:
+            temporary = file.name
+            np.savez(file, **arrays)
+        os.replace(temporary, path)
+    except OSError as error:
+        logging.warning("the feature cache %s was not written: %s", path, error)
+        if temporary is not None and os.path.exists(temporary):
+            os.remove(temporary)
+    return arrays

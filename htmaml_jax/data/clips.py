@@ -1,0 +1,184 @@
+"""A person's own sound files: one folder per class."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from htmaml_jax.data import audio
+from htmaml_jax.data.table import Table, split_classes
+from htmaml_jax.errors import UserError
+
+_SPLITS = ("train", "validation", "test")
+_KINDS = ", ".join(ending[1:] for ending in audio.EXTENSIONS)
+
+
+def read_folder(
+    root: str | os.PathLike,
+    front: audio.FrontEnd,
+    pattern: str | None = None,
+) -> Table:
+    """Reads a folder that holds one folder of sound files per class.
+
+    Where `root` holds the folders train, validation and test, each with
+    class folders of its own, they are the splits; otherwise the classes
+    are split by `split_classes`.
+
+    Args:
+      root: the folder.
+      front: the audio settings.
+      pattern: regular expression with one group, searched in every file
+        name; files of a class with the same group were cut from the same
+        recording. Without it every file is a recording of its own.
+
+    Raises:
+      UserError: a folder, a file or the pattern cannot be used; the
+        message names it.
+    """
+    root = pathlib.Path(root)
+    if not root.is_dir():
+        raise UserError(
+            f"{root}: no such folder; give a folder that holds one folder "
+            "of sound files per class."
+        )
+    recording = _recording_of(pattern)
+    by_split = _class_folders(root)
+    folders = sorted(
+        (folder for some in by_split.values() for folder in some),
+        key=lambda folder: folder.name,
+    )
+    names = [folder.name for folder in folders]
+    files, labels, groups = [], [], []
+    for label, folder in enumerate(folders):
+        for file in _sounds(folder):
+            files.append(file)
+            labels.append(label)
+            groups.append(f"{label}/{recording(file)}")
+    if None in by_split:
+        splits = split_classes(tuple(names))
+    else:
+        splits = {
+            split: tuple(folder.name for folder in some)
+            for split, some in by_split.items()
+        }
+    numbers = np.unique(np.array(groups), return_inverse=True)[1]
+    return Table(
+        name="clips",
+        origin=str(root),
+        inputs=audio.features(files, front),
+        labels=np.array(labels, np.int32),
+        recordings=numbers.astype(np.int32),
+        classes=tuple(names),
+        splits=splits,
+        licence="your own",
+        front_end=front.asdict(),
+    )
+
+
+def read_clips(
+    paths: Sequence[str | os.PathLike], front: audio.FrontEnd
+) -> np.ndarray:
+    """Reads n sound files as [n, rows, columns, 1] float32.
+
+    Raises:
+      UserError: there is none, or one cannot be used; the message names it.
+    """
+    if not paths:
+        raise UserError(f"no sound files given; give {_KINDS} files.")
+    return audio.features(paths, front, progress=False)
+
+
+def _visible(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+
+
+def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
+    return [path for path in _visible(folder) if path.is_dir()]
+
+
+def _class_folders(
+    root: pathlib.Path,
+) -> dict[str | None, list[pathlib.Path]]:
+    """Finds the class folders of each split, or all under None."""
+    inside = _folders(root)
+    if not inside:
+        raise UserError(
+            f"{root}: holds no class folders; give each class a folder of "
+            "sound files in it."
+        )
+    # A class may be called "test": only folders of folders are splits.
+    splits = [p.name for p in inside if p.name in _SPLITS and _folders(p)]
+    if not splits:
+        return {None: inside}
+    missing = [split for split in _SPLITS if split not in splits]
+    if missing:
+        raise UserError(
+            f"{root}: holds {', '.join(splits)} with class folders but no "
+            f"{', '.join(missing)}; add it, or put all class folders "
+            "directly into the folder."
+        )
+    others = [p.name for p in inside if p.name not in _SPLITS]
+    if others:
+        raise UserError(
+            f"{root}: {others[0]} lies beside train, validation and test; "
+            "move it into one of them or elsewhere."
+        )
+    found = {split: _folders(root / split) for split in _SPLITS}
+    home = {}
+    for split, some in found.items():
+        for folder in some:
+            other = home.setdefault(folder.name, split)
+            if other != split:
+                raise UserError(
+                    f"{folder}: class {folder.name} is also in {other}; "
+                    "each class belongs to one split, rename or move one."
+                )
+    return found
+
+
+def _sounds(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Lists the sound files of a class folder, sorted by name."""
+    files = [path for path in _visible(folder) if path.is_file()]
+    sounds = [f for f in files if f.suffix.lower() in audio.EXTENSIONS]
+    if not sounds:
+        others = sorted({f.suffix.lower() or f.name for f in files})
+        holds = f"only {', '.join(others)} files" if others else "no files"
+        raise UserError(
+            f"{folder}: this class folder holds {holds}; put {_KINDS} "
+            "files into it or remove it."
+        )
+    return sounds
+
+
+def _recording_of(pattern: str | None):
+    """Returns the function file -> recording name of a pattern."""
+    if pattern is None:
+        return lambda file: file.name
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise UserError(
+            f"recording pattern {pattern!r}: not a regular expression "
+            f"({error}); write one like '^(\\d+)-'."
+        ) from error
+    if compiled.groups != 1:
+        raise UserError(
+            f"recording pattern {pattern!r}: has {compiled.groups} groups; "
+            "put exactly one pair of parentheses around the recording's "
+            "name, as in '^(\\d+)-'."
+        )
+
+    def recording(file: pathlib.Path) -> str:
+        match = compiled.search(file.name)
+        if match is None or match.group(1) is None:
+            raise UserError(
+                f"{file}: recording pattern {pattern!r} does not match this "
+                "file name; rename the file or change the pattern."
+            )
+        return match.group(1)
+
+    return recording

@@ -1,0 +1,160 @@
+"""Which examples an episode holds: `episode = f(seed, split, index)`.
+
+One counter-based integer hash decides everything. The same code runs on NumPy
+(tf.data pipelines) and on JAX (inside the compiled step): `xp` is `numpy` or
+`jax.numpy`, and the draws are equal bit for bit.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from htmaml_jax.data.table import Table
+from htmaml_jax.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+_CLASSES, _EXAMPLES, _WAY, _SHOT = range(4)
+_LAST = 0xFFFFFFFF
+
+
+class Shape(NamedTuple):
+    """Size of an episode; `min_way` and `min_shot` make it vary."""
+
+    way: int
+    shot: int
+    query: int
+    min_way: int
+    min_shot: int
+
+
+class Pool(NamedTuple):
+    """The classes of one split, padded to the largest class.
+
+    Attributes:
+      examples: [C, M] int32 rows of the example table.
+      recordings: [C, M] int32.
+      valid: [C, M] bool, False for padding.
+    """
+
+    examples: np.ndarray
+    recordings: np.ndarray
+    valid: np.ndarray
+
+
+class Draw(NamedTuple):
+    """Rows of the example table, by class slot and place.
+
+    Attributes:
+      support: [N, K] int32 rows, with support_mask [N, K] bool.
+      query: [N, Q] int32 rows, with query_mask [N, Q] bool.
+      classes: [N] int32 class of each slot, counted within the split.
+    """
+
+    support: np.ndarray
+    support_mask: np.ndarray
+    query: np.ndarray
+    query_mask: np.ndarray
+    classes: np.ndarray
+
+
+def hashed(xp, *words):
+    """Hashes broadcastable integer words to uint32, equally on each backend.
+
+    The finaliser is "lowbias32" of C. Wellons' hash prospector (2018).
+    """
+
+    def mix(x):
+        x = (x ^ (x >> xp.uint32(16))) * xp.uint32(0x7FEB352D)
+        x = (x ^ (x >> xp.uint32(15))) * xp.uint32(0x846CA68B)
+        return x ^ (x >> xp.uint32(16))
+
+    state = xp.zeros((1,), xp.uint32)
+    for word in words:
+        word = xp.atleast_1d(xp.asarray(word)).astype(xp.uint32)
+        state = mix((state ^ word) + xp.uint32(0x9E3779B9))
+    return state
+
+
+def make_pool(table: Table, split: str, shape: Shape) -> Pool:
+    """Arranges a split for drawing, or says why episodes cannot be drawn."""
+    classes = table.of_split(split)
+    if shape.way > len(classes):
+        raise UserError(
+            f"{shape.way}-way episodes need {shape.way} classes, but split "
+            f"{split!r} of {table.name} has {len(classes)}; lower way."
+        )
+    rows = [np.flatnonzero(table.labels == c) for c in classes]
+    for label, mine in zip(classes, rows, strict=True):
+        _check_class(table, table.classes[label], mine, shape)
+    width = max(map(len, rows))
+    examples = np.zeros((len(classes), width), np.int32)
+    valid = np.zeros((len(classes), width), bool)
+    for i, mine in enumerate(rows):
+        examples[i, : len(mine)] = mine
+        valid[i, : len(mine)] = True
+    return Pool(examples, table.recordings[examples], valid)
+
+
+def _check_class(table, name, rows, shape):
+    """Refuses a class whose recordings cannot fill every possible draw."""
+    _, sizes = np.unique(table.recordings[rows], return_counts=True)
+    left = len(rows) - np.sort(sizes)[::-1][: shape.shot].sum()
+    if left < shape.query:
+        raise UserError(
+            f"class {name!r} of {table.name} has {len(rows)} examples from "
+            f"{len(sizes)} recordings: after {shape.shot} for the support "
+            f"as few as {max(left, 0)} from other recordings are left, and "
+            f"{shape.query} queries are asked for; lower shot or query, or "
+            "add recordings."
+        )
+
+
+def draw(xp, pool: Pool, shape: Shape, seed, split: int, index) -> Draw:
+    """Draws one episode.
+
+    Args:
+      xp: `numpy` or `jax.numpy`.
+      pool: the classes of the split.
+      shape: size of the episode.
+      seed: [] integer.
+      split: position in `SPLITS`.
+      index: [] integer, global index of the episode.
+    """
+    way, shot, query = shape.way, shape.shot, shape.query
+
+    def key(stream, *words):
+        return hashed(xp, seed, split, index, stream, *words)
+
+    def between(low, high, stream):
+        return low + (
+            key(stream)[0] % xp.uint32(high - low + 1)
+        ).astype(xp.int32)
+
+    ways = between(shape.min_way, way, _WAY)
+    shots = between(shape.min_shot, shot, _SHOT)
+    count, width = pool.examples.shape
+    classes = xp.argsort(key(_CLASSES, xp.arange(count)), stable=True)[:way]
+    examples, recordings, valid = (x[classes] for x in pool)
+
+    # A random order of each class; padding goes last.
+    keys = key(_EXAMPLES, classes[:, None], xp.arange(width)[None, :])
+    keys = keys >> xp.uint32(1)
+    last = xp.uint32(_LAST)
+    order = xp.argsort(xp.where(valid, keys, last), axis=1, stable=True)
+    first = order[:, :shot]
+    used = xp.broadcast_to(xp.arange(shot) < shots, (way, shot))
+    # Queries never share a recording with the support of their class.
+    heard = xp.take_along_axis(recordings, first, axis=1)
+    clash = (recordings[:, :, None] == heard[:, None, :]) & used[:, None, :]
+    free = valid & ~clash.any(axis=2)
+    order = xp.argsort(xp.where(free, keys, last), axis=1, stable=True)
+    there = (xp.arange(way) < ways)[:, None]
+    return Draw(
+        support=xp.take_along_axis(examples, first, axis=1),
+        support_mask=used & there,
+        query=xp.take_along_axis(examples, order[:, :query], axis=1),
+        query_mask=xp.broadcast_to(there, (way, query)),
+        classes=classes.astype(xp.int32),
+    )

@@ -1,0 +1,173 @@
+"""Finds the data: which table a run learns from, and in what order it looks.
+
+`data.dir`, then $HTMAML_DATA, then the TFDS data directory, then a download
+that the person agreed to, then the built-in synthetic calls.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from htmaml_jax.data import draw, esc, sources
+from htmaml_jax.data.audio import FrontEnd
+from htmaml_jax.data.table import Table
+from htmaml_jax.episode import Batch, Episode
+from htmaml_jax.errors import UserError
+
+NAMES = ("auto", "esc50-pack", "esc50", "esc10", "clips", "synthetic-calls")
+
+
+class Scale(NamedTuple):
+    """Mean and standard deviation that inputs are standardised with."""
+
+    mean: float
+    deviation: float
+
+    def __call__(self, inputs: np.ndarray) -> np.ndarray:
+        return ((inputs - self.mean) / self.deviation).astype(np.float32)
+
+
+def front_end(data: Any) -> FrontEnd:
+    """Reads the front end's settings from the config group `data`."""
+    names = [f.name for f in dataclasses.fields(FrontEnd)]
+    return FrontEnd(**{name: data[name] for name in names})
+
+
+def load(data: Any) -> Table:
+    """Loads the table that the config group `data` asks for."""
+    if data.name not in NAMES:
+        raise UserError(
+            f"data.name {data.name!r} is unknown; choose from "
+            f"{', '.join(NAMES)}."
+        )
+    front = front_end(data)
+    if data.name == "synthetic-calls":
+        return _synthetic(front)
+    if data.dir:
+        folder = _folder(data.dir, "data.dir")
+        if table := _read(folder, data, front, clips=True):
+            return table
+        raise UserError(
+            f"data.dir {folder} holds no {data.name} data: expected "
+            f"{esc.PACK}/, an ESC-50 tree (meta/esc50.csv and audio/), or "
+            "one folder of sound files per class."
+        )
+    if os.environ.get("HTMAML_DATA"):
+        folder = _folder(os.environ["HTMAML_DATA"], "$HTMAML_DATA")
+        if table := _read(folder, data, front, clips=data.name == "clips"):
+            return table
+    which = "esc10" if data.name == "esc10" else "esc50"
+    tfds_dir = pathlib.Path(
+        os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    ).expanduser()
+    if (tfds_dir / which).is_dir() and data.name in ("auto", which):
+        return _esc(which, data, front, data_dir=tfds_dir)
+    if data.download:
+        return _esc(which, data, front, data_dir=tfds_dir, download=True)
+    if data.name == "auto":
+        return _synthetic(front)
+    raise UserError(
+        f"no {data.name} data found in $HTMAML_DATA or {tfds_dir}; give "
+        "--config.data.dir, or --config.data.download=True to fetch ESC."
+    )
+
+
+def _folder(text, source):
+    folder = pathlib.Path(text).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"{source} {folder} is not a folder; correct it.")
+    return folder
+
+
+def _read(folder, data, front, clips):
+    """Reads the first known data set at or below a folder, or None."""
+
+    def wants(name):
+        return data.name in ("auto", name)
+
+    if wants("esc50-pack"):
+        for pack in (folder, folder / esc.PACK):
+            if pack.name == esc.PACK and pack.is_dir():
+                return esc.read_pack(pack, front, data.split)
+    if wants("esc50"):
+        for tree in (folder, folder / "ESC-50-master", folder / "ESC-50"):
+            marks = ("meta/esc50.csv", "audio", "ESC-50-master.zip")
+            if any((tree / mark).exists() for mark in marks):
+                return _esc("esc50", data, front, manual_dir=tree)
+    if data.name == "esc10":
+        for tree in (folder / "esc10_audio", folder / "ESC-10", folder):
+            if tree.is_dir():
+                return _esc("esc10", data, front, manual_dir=tree)
+    if clips and wants("clips"):
+        from htmaml_jax.data.clips import read_folder
+
+        return read_folder(folder, front, data.recording or None)
+    return None
+
+
+def _esc(which, data, front, **where):
+    from htmaml_jax.data.builders import load_esc
+
+    # ESC-10's ten classes are split by the hash of their names.
+    splits = esc.splits_named(data.split) if which == "esc50" else None
+    return load_esc(which, front, splits, **where)
+
+
+def _synthetic(front):
+    from htmaml_jax.data.synthetic import calls
+
+    return calls(front)
+
+
+def standardise(
+    table: Table, scale: Scale | None = None
+) -> tuple[Table, Scale]:
+    """Standardises inputs, by default with the training split's scale."""
+    if scale is None:
+        mine = table.inputs[np.isin(table.labels, table.of_split("train"))]
+        scale = Scale(float(mine.mean()), float(mine.std()) or 1.0)
+    return dataclasses.replace(table, inputs=scale(table.inputs)), scale
+
+
+def training_shape(data: Any) -> draw.Shape:
+    """Returns the size of training episodes."""
+    return draw.Shape(
+        data.way,
+        data.shot,
+        data.query,
+        data.min_way or data.way,
+        data.min_shot or data.shot,
+    )
+
+
+def fixed_shape(eval_: Any) -> draw.Shape:
+    """Returns the size of evaluation episodes."""
+    way, shot = eval_.way, eval_.shot
+    return draw.Shape(way, shot, eval_.query, way, shot)
+
+
+def blank_episode(data: Any) -> Episode:
+    """Returns an episode of zeros of the shapes that a config implies."""
+    shape = (data.way * data.shot, data.rows, data.columns, 1)
+    side = Batch(
+        inputs=np.zeros(shape, np.float32),
+        targets=np.repeat(np.arange(data.way, dtype=np.int32), data.shot),
+        mask=np.ones(shape[0], np.float32),
+    )
+    return Episode(side, side, np.int32(0), np.int32(0))
+
+
+def source(
+    table: Table, shape: draw.Shape, split: str, seed: int, loader: str
+) -> sources.Source:
+    """Makes the episode source named by `data.loader`."""
+    if loader == "tfdata":
+        from htmaml_jax.data import tfdata
+
+        return tfdata.tfdata(table, shape, split, seed)
+    return sources.device(table, shape, split, seed)

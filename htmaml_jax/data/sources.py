@@ -1,0 +1,83 @@
+"""Two episode sources with the same draws: `device` and `tfdata`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from htmaml_jax.data import draw as draws
+from htmaml_jax.data.table import Table
+from htmaml_jax.episode import Batch, Episode
+
+
+class Source(NamedTuple):
+    """Where a compiled step finds its episodes.
+
+    Attributes:
+      shared: arrays that every device holds whole.
+      pieces: (first, count, host=0, hosts=1) -> iterator over steps. Its
+        first item stands for the episodes first .. first + count - 1, of
+        which it holds this host's share on the leading axis of every leaf;
+        its second for the next count, and so on.
+      episodes: (shared, pieces) -> Episode of [count, ...]; traced.
+    """
+
+    shared: Any
+    pieces: Callable[..., Iterator[Any]]
+    episodes: Callable[[Any, Any], Episode]
+
+
+def local_share(count: int, host: int, hosts: int) -> range:
+    """Returns which of `count` tasks a host builds: one block each."""
+    each = count // hosts
+    return range(host * each, (host + 1) * each)
+
+
+def assemble(xp, examples, drawn: draws.Draw, index, domain: int) -> Episode:
+    """Gathers the rows of a draw into an Episode."""
+
+    def side(rows, mask):
+        way, places = rows.shape
+        rows = rows.reshape(-1)
+        return Batch(
+            inputs=examples[rows],
+            targets=xp.repeat(xp.arange(way, dtype=xp.int32), places),
+            mask=mask.reshape(-1).astype(xp.float32),
+        )
+
+    return Episode(
+        support=side(drawn.support, drawn.support_mask),
+        query=side(drawn.query, drawn.query_mask),
+        index=xp.asarray(index, xp.int32),
+        domain=xp.asarray(domain, xp.int32),
+    )
+
+
+def device(
+    table: Table, shape: draws.Shape, split: str, seed: int
+) -> Source:
+    """Draws and gathers inside the compiled step: no host in the loop."""
+    pool = draws.make_pool(table, split, shape)
+    place = draws.SPLITS.index(split)
+
+    def pieces(first, count, host=0, hosts=1):
+        share = np.asarray(local_share(count, host, hosts), np.int32)
+        while True:
+            yield first + share
+            first += count
+
+    def episodes(shared, indices):
+        examples, pool = shared
+
+        def one(index):
+            drawn = draws.draw(jnp, pool, shape, seed, place, index)
+            return assemble(jnp, examples, drawn, index, 0)
+
+        return jax.vmap(one)(indices)
+
+    shared = (table.inputs, pool)
+    return Source(shared, pieces, episodes)

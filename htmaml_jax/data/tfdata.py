@@ -1,0 +1,64 @@
+"""The tf.data episode source: parallel, prefetched, restarted by index."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from htmaml_jax.data import draw as draws
+from htmaml_jax.data.sources import Source, assemble, local_share
+from htmaml_jax.data.table import Table
+from htmaml_jax.episode import Batch, Episode
+
+# TensorFlow only feeds; the accelerator belongs to JAX.
+tf.config.set_visible_devices([], "GPU")
+_PARTS = (np.float32, np.int32, np.float32)
+
+
+def tfdata(
+    table: Table, shape: draws.Shape, split: str, seed: int
+) -> Source:
+    """Builds episodes on the host, the same ones as `sources.device`.
+
+    Each is a function of its index alone, so a pipeline may start anywhere
+    and hosts share the work by index without talking to each other.
+    """
+    pool = draws.make_pool(table, split, shape)
+    place = draws.SPLITS.index(split)
+
+    def build(index):
+        drawn = draws.draw(np, pool, shape, seed, place, index)
+        episode = assemble(np, table.inputs, drawn, index, 0)
+        return (*episode.support, *episode.query)
+
+    def pieces(first, count, host=0, hosts=1):
+        share = local_share(count, host, hosts)
+
+        def index_of(i):
+            step, place = i // len(share), i % len(share)
+            return first + step * count + share.start + place
+
+        def load(i):
+            index = index_of(i)
+            parts = tf.numpy_function(build, [index], (*_PARTS, *_PARTS))
+            for part, size in zip(parts, sizes * 2, strict=True):
+                part.set_shape(size)
+            return parts, index
+
+        item = table.inputs.shape[1:]
+        sizes = ((None, *item), (None,), (None,))
+        dataset = (
+            tf.data.Dataset.range(2**31 - 1)
+            .map(load, tf.data.AUTOTUNE, deterministic=True)
+            .batch(len(share), drop_remainder=True)
+            .prefetch(tf.data.AUTOTUNE)
+        )
+        for parts, index in dataset.as_numpy_iterator():
+            yield Episode(
+                support=Batch(*parts[:3]),
+                query=Batch(*parts[3:]),
+                index=index.astype(np.int32),
+                domain=np.zeros_like(index, np.int32),
+            )
+
+    return Source((), pieces, lambda shared, pieces: pieces)

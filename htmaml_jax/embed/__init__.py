@@ -1,0 +1,1 @@
+"""Support set to task embedding."""

@@ -1,0 +1,244 @@
+"""Judges checkpoints: python -m htmaml_jax.evaluate RUN [RUN ...]."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from htmaml_jax import cli
+from htmaml_jax.errors import UserError
+
+_BLOCK = 40  # episodes per compiled call and device
+
+
+def main(argv: Sequence[str]) -> None:
+    """Evaluates runs on identical episodes and compares them."""
+    parser = argparse.ArgumentParser(
+        prog="python -m htmaml_jax.evaluate",
+        description="Evaluate trained runs on identical episodes.",
+        epilog="Overrides: --config.eval.shot=5, --config.eval.episodes=2000, "
+        "--config.eval.split=validation, --config.eval.transductive=True, "
+        "--config.data.loader=tfdata, ...",
+    )
+    parser.add_argument(
+        "runs", nargs="+", type=pathlib.Path, help="workdirs of train"
+    )
+    parser.add_argument(
+        "--checkpoint", choices=("best", "latest"), default="best"
+    )
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        help="folder that gets one JSON per run, e.g. results",
+    )
+    parser.add_argument(
+        "--variant", default="", help="names an ablation in the result"
+    )
+    flags, overrides = cli.parse(parser, argv)
+    results = []
+    for run in flags.runs:
+        result = evaluate(run, flags.checkpoint, overrides)
+        if flags.variant:
+            result["variant"] = flags.variant
+        print(sentence(result), flush=True)
+        results.append(result)
+    for result in results[1:]:
+        print(compare(result, results[0]))
+    if flags.out:
+        for result in results:
+            print(f"written: {write(result, flags.out)}")
+
+
+def evaluate(
+    workdir: pathlib.Path,
+    series: str = "best",
+    overrides: Sequence[tuple[str, str]] = (),
+) -> dict[str, Any]:
+    """Evaluates one checkpoint and returns the result of DESIGN.md's form.
+
+    Args:
+      workdir: folder written by train.
+      series: "best" or "latest".
+      overrides: (name, text) for eval.*, run.* and data.*.
+    """
+    from htmaml_jax.data import find
+    from htmaml_jax.run import machine
+    from htmaml_jax.run import mesh as meshes
+    from htmaml_jax.run import workdir as workdirs
+
+    machine.use_cache()
+    info, meta, config = restore(workdir, series, overrides)
+    table = find.load(config.data)
+    if not any(name.startswith("data.") for name, _ in overrides):
+        workdirs.refuse_other_data(workdir, info["data"], facts(table))
+    told = facts(table)
+    table, _ = find.standardise(table, find.Scale(*info["data"]["scale"]))
+    judged = config.eval
+    shape = find.fixed_shape(judged)
+    source = find.source(
+        table, shape, judged.split, judged.seed, config.data.loader
+    )
+    mesh = meshes.make_mesh(_BLOCK, config.run.devices)
+    learner = build(config, judged.way, judged.transductive)
+    values = make_judge(learner, source, mesh, judged.episodes)(meta)
+    from htmaml_jax.systems import sizes
+
+    family = {"esc50-pack": "esc50", "esc50": "esc50"}.get(table.name)
+    named = f"{family}-{config.data.split}" if family else table.name
+    return {
+        "benchmark": named,
+        "system": config.system,
+        "variant": "default",
+        "seed": config.run.seed,
+        "split": judged.split,
+        "way": judged.way,
+        "shot": judged.shot,
+        "query": judged.query,
+        "metric": "accuracy",
+        "inductive": not judged.transductive,
+        "episodes": judged.episodes,
+        "mean": round(float(values.mean()), 5),
+        "ci95": round(half_width(values), 5),
+        "values": [round(float(v), 4) for v in values],
+        "episodes_id": f"{told['fingerprint']}-{judged.split}-"
+        f"{judged.seed}-0",
+        "data": told,
+        "train": {
+            "meta_iterations": info["step"],
+            "tasks": info["step"] * config.train.tasks,
+            "minutes": round(info["seconds"] / 60, 1),
+            "hardware": info["hardware"],
+            "parameters": sizes(meta),
+            "validation": info["best"],
+        },
+        "config": config.to_dict(),
+        "command": cli.command("evaluate"),
+        "commit": info["commit"],
+        "versions": info["versions"],
+    }
+
+
+def restore(
+    workdir: pathlib.Path,
+    series: str = "best",
+    overrides: Sequence[tuple[str, str]] = (),
+) -> tuple[dict[str, Any], Any, Any]:
+    """Reads (info, meta, config) of a checkpoint."""
+    import jax
+
+    from htmaml_jax.data import find
+    from htmaml_jax.run import checkpoints
+
+    if not workdir.is_dir():
+        raise UserError(f"{workdir} is not a folder; give a run of train.")
+    saved = checkpoints.Checkpoints(workdir)
+    info = saved.info(series)
+    config = cli.restore_config(info["config"], overrides)
+    learner = build(config, config.data.way)
+    example = find.blank_episode(config.data)
+    like = jax.eval_shape(learner.init, jax.random.key(0), example)
+    state = saved.state(series, {"meta": like})
+    saved.close()
+    return info, state["meta"], config
+
+
+def build(config: Any, way: int, transductive: bool = False):
+    """Builds a learner; imported late, as all that needs jax."""
+    from htmaml_jax import systems
+
+    return systems.build(config, way, transductive)
+
+
+def make_judge(
+    learner: Any, source: Any, mesh: Any, episodes: int
+) -> Callable[[Any], np.ndarray]:
+    """Makes meta -> accuracies [episodes] of a source's first episodes."""
+    from htmaml_jax.run import mesh as meshes
+    from htmaml_jax.run import step
+
+    block = _BLOCK if mesh.size <= _BLOCK else mesh.size
+    run = step.make_eval_step(learner, source.episodes, mesh, 1)
+    shared = meshes.replicate(mesh, source.shared)
+
+    def judge(meta):
+        values = []
+        pieces = source.pieces(0, block)
+        while len(values) * block < episodes:
+            piece = meshes.shard(mesh, next(pieces))
+            values.append(np.asarray(run(meta, shared, piece)))
+        return np.concatenate(values)[:episodes]
+
+    return judge
+
+
+def facts(table: Any) -> dict[str, Any]:
+    """Returns what a result says about its data."""
+    return {
+        "name": table.name,
+        "origin": table.origin,
+        "fingerprint": table.fingerprint,
+        "licence": table.licence,
+        "front_end": dict(table.front_end),
+    }
+
+
+def half_width(values: np.ndarray) -> float:
+    """Returns half the 95 % confidence interval of a mean over episodes."""
+    if len(values) < 2:
+        return float("nan")
+    return float(1.96 * np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+def sentence(result: dict[str, Any]) -> str:
+    """Says a result in one line."""
+    kind = "inductive" if result["inductive"] else "TRANSDUCTIVE"
+    return (
+        f"{result['system']} (seed {result['seed']}): {result['split']} "
+        f"accuracy {100 * result['mean']:.2f} ± {100 * result['ci95']:.2f} % "
+        f"(95 % CI, {result['episodes']} episodes, {result['way']}-way "
+        f"{result['shot']}-shot, {kind}) on {result['data']['name']}"
+    )
+
+
+def compare(a: dict[str, Any], b: dict[str, Any]) -> str:
+    """Says the paired difference of two results on identical episodes."""
+    keys = ("episodes_id", "way", "shot", "query", "episodes")
+    if any(a[k] != b[k] for k in keys):
+        return f"{a['system']} and {b['system']} met different episodes."
+    d = np.array(a["values"]) - np.array(b["values"])
+    return (
+        f"{a['system']} (seed {a['seed']}) minus {b['system']} (seed "
+        f"{b['seed']}): {100 * d.mean():+.2f} ± {100 * half_width(d):.2f} "
+        "points, paired over identical episodes"
+    )
+
+
+def file_name(result: dict[str, Any]) -> str:
+    """Returns benchmark/system[+variant]-WwSs-sSEED[-transductive].json."""
+    variant = result["variant"]
+    variant = "" if variant == "default" else f"+{variant}"
+    tail = "" if result["inductive"] else "-transductive"
+    return (
+        f"{result['benchmark']}/{result['system']}{variant}-{result['way']}w"
+        f"{result['shot']}s-s{result['seed']}{tail}.json"
+    )
+
+
+def write(result: dict[str, Any], folder: pathlib.Path) -> pathlib.Path:
+    """Writes a result under its own name, whole or not at all."""
+    path = folder / file_name(result)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".tmp")
+    beside.write_text(json.dumps(result) + "\n")
+    os.replace(beside, path)
+    return path
+
+
+if __name__ == "__main__":
+    cli.door(main)

@@ -1,0 +1,1 @@
+"""Task embedding to transformed weights."""

@@ -1,0 +1,1 @@
+"""Base networks and the layers that are fast under per-task weights."""

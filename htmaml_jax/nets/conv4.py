@@ -1,0 +1,70 @@
+"""The convolutional network of the few-shot literature."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from htmaml_jax.nets.conv import Conv, max_pool
+from htmaml_jax.nets.norm import Norm
+
+
+class ConvBody(nn.Module):
+    """Blocks of 3x3 convolution, norm and ReLU, each halving the map.
+
+    Attributes:
+      width: channels of every block.
+      blocks: number of blocks; the input must be at least 2**blocks wide.
+      down: how a block halves its map: "pool" after it, "stride" in its
+        convolution (a quarter of the work), or "stem", which strides in the
+        first block and pools in the others.
+      norm: see `htmaml_jax.nets.norm`.
+      pool: "flat" keeps the last map, "mean" averages it over space.
+    """
+
+    width: int = 32
+    blocks: int = 4
+    down: str = "pool"
+    norm: str = "group"
+    pool: str = "flat"
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: jax.Array,
+        mask: jax.Array | None = None,
+        stored: bool = False,
+    ) -> jax.Array:
+        """Maps [B, H, W, C] to features [B, F]."""
+        x = inputs
+        for i in range(self.blocks):
+            strided = self.down == "stride" or (self.down == "stem" and i == 0)
+            strides = (2, 2) if strided else (1, 1)
+            x = Conv(self.width, strides=strides, name=f"conv{i}")(x)
+            x = nn.relu(Norm(self.norm, name=f"norm{i}")(x, mask, stored))
+            x = x if strided else max_pool(x)
+        if self.pool == "mean":
+            return jnp.mean(x, axis=(1, 2))
+        return x.reshape(x.shape[0], -1)
+
+
+class Classifier(nn.Module):
+    """A body and a linear head with one column per class slot."""
+
+    body: nn.Module
+    way: int
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: jax.Array,
+        mask: jax.Array | None = None,
+        stored: bool = False,
+    ) -> jax.Array:
+        """Maps [B, H, W, C] to logits [B, N]."""
+        features = self.body(inputs, mask, stored)
+        head = nn.Dense(
+            self.way, kernel_init=nn.initializers.zeros, name="head"
+        )
+        return head(features)

@@ -1,0 +1,1 @@
+"""Meta-gradients, losses, augmentations."""

@@ -1,0 +1,121 @@
+"""Augmentation of spectrogram episodes, meta-training only.
+
+Two kinds. Per example: what a recording could also have been (time roll,
+masks after SpecAugment, Park et al. 2019; gain; a faint other clip behind).
+Per class: what the task could also have been. A class whose clips are all
+reversed in time, or all moved along the mel axis, is a new class; with few
+meta-training classes this is what keeps a learner from knowing them by heart.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from htmaml_jax.episode import Batch, Episode
+
+
+class Strengths(NamedTuple):
+    """How strongly to augment; all zero leaves an episode as it is.
+
+    Attributes:
+      roll: largest circular time shift, as a share of the clip.
+      time_mask: largest masked share of the columns.
+      row_mask: largest masked share of the rows.
+      gain: largest change of level, in units of the inputs.
+      mix: largest weight of another clip of the episode.
+      reverse: probability that a class is reversed in time.
+      shift: largest move of a class along the rows, as a share of them.
+    """
+
+    roll: float = 0.0
+    time_mask: float = 0.0
+    row_mask: float = 0.0
+    gain: float = 0.0
+    mix: float = 0.0
+    reverse: float = 0.0
+    shift: float = 0.0
+
+
+def augment(
+    episode: Episode, key: jax.Array, way: int, strengths: Strengths
+) -> Episode:
+    """Augments support and query inputs [B, H, W, C] of an episode."""
+    if not any(strengths):
+        return episode
+    keys = jax.random.split(key, 3)
+    classes = _draw_classes(keys[0], way, strengths)
+
+    def side(batch: Batch, key: jax.Array) -> Batch:
+        mine = jax.tree.map(lambda x: x[batch.targets], classes)
+        x = jax.vmap(_change_class)(batch.inputs, *mine)
+        key, other = jax.random.split(key)
+        x = _mix(x, batch.mask, other, strengths.mix)
+        each = jax.random.split(key, x.shape[0])
+        x = jax.vmap(lambda x, k: _change_clip(x, k, strengths))(x, each)
+        # Else XLA fuses all this into every reader of x and redoes it there.
+        return batch._replace(inputs=jax.lax.optimization_barrier(x))
+
+    return episode._replace(
+        support=side(episode.support, keys[1]),
+        query=side(episode.query, keys[2]),
+    )
+
+
+def _draw_classes(key, way, strengths):
+    """Draws (reversed [N] bool, shift [N] in shares of the rows)."""
+    first, second = jax.random.split(key)
+    reverse = jax.random.bernoulli(first, strengths.reverse, (way,))
+    limit = strengths.shift
+    shift = jax.random.uniform(second, (way,), minval=-limit, maxval=limit)
+    return reverse, shift
+
+
+def _change_class(x, reverse, shift):
+    """Reverses and moves one clip [H, W, C]; rows that come in repeat."""
+    rows, columns = x.shape[:2]
+    x = jnp.where(reverse, x[:, ::-1], x)
+    moved = jnp.arange(rows) - jnp.round(shift * rows).astype(jnp.int32)
+    return x[jnp.clip(moved, 0, rows - 1)]
+
+
+def _mix(x, mask, key, limit):
+    """Puts another real clip of the episode faintly behind each clip."""
+    if not limit:
+        return x
+    first, second = jax.random.split(key)
+    other = jax.random.categorical(
+        first, jnp.where(mask > 0, 0.0, -jnp.inf), shape=mask.shape
+    )
+    weight = jax.random.uniform(second, (x.shape[0], 1, 1, 1), maxval=limit)
+    return (1 - weight) * x + weight * x[other]
+
+
+def _change_clip(x, key, strengths):
+    """Rolls, masks and levels one clip [H, W, C]."""
+    rows, columns = x.shape[:2]
+    keys = jax.random.split(key, 6)
+    if strengths.roll:
+        limit = int(strengths.roll * columns)
+        shift = jax.random.randint(keys[0], (), -limit, limit + 1)
+        x = x[:, (jnp.arange(columns) - shift) % columns]
+    if strengths.gain:
+        x += strengths.gain * jax.random.uniform(keys[1], minval=-1.0)
+    mean = jnp.mean(x)
+    if strengths.time_mask:
+        gone = _stretch(keys[2], keys[3], columns, strengths.time_mask)
+        x = jnp.where(gone[None, :, None], mean, x)
+    if strengths.row_mask:
+        gone = _stretch(keys[4], keys[5], rows, strengths.row_mask)
+        x = jnp.where(gone[:, None, None], mean, x)
+    return x
+
+
+def _stretch(first, second, size, share):
+    """Marks a random stretch [size] of at most `share` of the places."""
+    length = jax.random.randint(first, (), 0, int(share * size) + 1)
+    start = jax.random.randint(second, (), 0, size - length + 1)
+    place = jnp.arange(size)
+    return (place >= start) & (place < start + length)

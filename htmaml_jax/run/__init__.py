@@ -1,0 +1,1 @@
+"""Mesh, compiled steps, checkpoints, logs: what touches a machine."""

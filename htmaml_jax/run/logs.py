@@ -1,0 +1,106 @@
+"""Metrics as JSON lines and TensorBoard files, and the progress bar."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import sys
+import time
+
+import tqdm
+
+from htmaml_jax.errors import UserError
+
+
+class Log:
+    """Writes `metrics.jsonl` and TensorBoard files of one workdir."""
+
+    def __init__(self, workdir: pathlib.Path, step: int):
+        """Opens the logs to go on after `step`; later lines are dropped."""
+        from tensorboardX import SummaryWriter
+
+        self._path = workdir / "metrics.jsonl"
+        kept = [x for x in read(self._path) if x["step"] <= step]
+        beside = self._path.with_suffix(".tmp")
+        beside.write_text("".join(json.dumps(x) + "\n" for x in kept))
+        os.replace(beside, self._path)
+        self._file = open(self._path, "a")
+        self._board = SummaryWriter(
+            str(workdir / "tensorboard"), purge_step=step + 1
+        )
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        """Appends one line with flat slash names."""
+        line = {"step": step, **metrics}
+        try:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+            for name, value in metrics.items():
+                self._board.add_scalar(name, value, step)
+        except OSError as error:
+            raise UserError(
+                f"{self._path} cannot be written ({error.strerror}); free "
+                "disk space, then run the same command to go on."
+            ) from error
+
+    def close(self) -> None:
+        """Flushes and closes both files."""
+        self._file.close()
+        self._board.close()
+
+
+def read(path: pathlib.Path) -> list[dict]:
+    """Reads JSON lines; a last line cut short by a kill is left out."""
+    if not path.is_file():
+        return []
+    lines = []
+    for text in path.read_text().splitlines():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            break
+    return lines
+
+
+class Progress:
+    """A bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, name: str, first: int, last: int, tasks: int):
+        """Starts at meta-update `first` of `last`, `tasks` episodes each."""
+        self._name, self._last, self._tasks = name, last, tasks
+        self._first, self._start = first, time.monotonic()
+        self._line = time.monotonic()
+        self._bar = tqdm.tqdm(
+            total=last,
+            initial=first,
+            desc=name,
+            disable=not sys.stderr.isatty(),
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} "
+            "{remaining} left {postfix}",
+        )
+
+    def show(self, step: int, loss: float, accuracy: float) -> None:
+        """Shows the state after meta-update `step`."""
+        took = max(time.monotonic() - self._start, 1e-9)
+        speed = (step - self._first) * self._tasks / took
+        left = (self._last - step) * self._tasks / max(speed, 1e-9)
+        text = f"loss {loss:.3f} accuracy {accuracy:.3f} {speed:.1f} episodes/s"
+        self._bar.set_postfix_str(text, refresh=False)
+        self._bar.update(step - self._bar.n)
+        late = time.monotonic() - self._line > 15 or step == self._last
+        if self._bar.disable and late:
+            self._line = time.monotonic()
+            self.say(
+                f"{self._name} step {step}/{self._last} {text}, "
+                f"{left / 60:.1f} min left"
+            )
+
+    def say(self, text: str) -> None:
+        """Prints a line without tearing the bar."""
+        tqdm.tqdm.write(text)
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        """Leaves the bar as it stands."""
+        self._bar.close()

@@ -1,0 +1,176 @@
+"""The compiled steps: one meta-update, one evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from htmaml_jax.run import mesh as meshes
+from htmaml_jax.systems import Learner, evaluate_episode
+
+
+class State(NamedTuple):
+    """What a meta-update changes.
+
+    Attributes:
+      step: [] int32, meta-updates done.
+      meta: {base, hyper, embed, inner}.
+      optimizer: state of the outer optimizer.
+    """
+
+    step: jax.Array
+    meta: Any
+    optimizer: Any
+
+
+def make_optimizer(outer: Any, steps: int) -> optax.GradientTransformation:
+    """Builds Adam with warm-up, cosine and clipping, over `steps` updates."""
+    schedule = optax.warmup_cosine_decay_schedule(
+        init_value=0.0,
+        peak_value=outer.rate,
+        warmup_steps=max(1, round(outer.warmup * steps)),
+        decay_steps=max(2, steps),
+        end_value=outer.floor * outer.rate,
+    )
+
+    def decays(meta):
+        # Decay regularises what reads the task, never the start itself.
+        return {
+            group: jax.tree.map(
+                lambda x, on=group in ("embed", "hyper"): on and x.ndim > 1,
+                tree,
+            )
+            for group, tree in meta.items()
+        }
+
+    return optax.chain(
+        optax.clip_by_global_norm(outer.clip),
+        optax.adamw(schedule, weight_decay=outer.decay, mask=decays),
+    )
+
+
+def init_state(
+    learner: Learner, optimizer: optax.GradientTransformation, key, episode
+) -> State:
+    """Makes the state of step 0 from one example episode."""
+    meta = learner.init(key, episode)
+    return State(jnp.zeros((), jnp.int32), meta, optimizer.init(meta))
+
+
+def _chunks(tree, chunk):
+    """Splits leading axes [T, ...] into [T / chunk, chunk, ...]."""
+    return jax.tree.map(
+        lambda x: x.reshape(x.shape[0] // chunk, chunk, *x.shape[1:]), tree
+    )
+
+
+def _over_tasks(function, chunk):
+    """Maps over [chunk]; one task alone needs no batch axis, which is faster."""
+    if chunk > 1:
+        return jax.vmap(function)
+
+    def alone(*trees):
+        out = function(*jax.tree.map(lambda x: x[0], trees))
+        return jax.tree.map(lambda x: x[None], out)
+
+    return alone
+
+
+def make_train_step(
+    learner: Learner,
+    optimizer: optax.GradientTransformation,
+    episodes: Callable[[Any, Any], Any],
+    mesh: jax.sharding.Mesh,
+    key: jax.Array,
+    chunk: int,
+) -> Callable:
+    """Compiles (state, shared, pieces) -> (state, metrics).
+
+    The gradient is taken inside a scan over chunks of tasks, so memory does
+    not grow with the number of tasks.
+
+    Args:
+      learner: the system.
+      optimizer: the outer optimizer.
+      episodes: (shared, pieces [chunk]) -> Episode of [chunk, ...].
+      mesh: devices.
+      key: run key; a task's randomness is fold_in(key, its global index).
+      chunk: tasks at a time, a divisor of the tasks per device.
+    """
+
+    def loss_of(meta, episode):
+        return learner.meta_loss(
+            meta, episode, jax.random.fold_in(key, episode.index)
+        )
+
+    def mean_loss(meta, batch):
+        each = _over_tasks(lambda e: loss_of(meta, e), chunk)
+        return jax.tree.map(jnp.mean, each(batch))
+
+    def share(meta, shared, pieces):
+        pieces = _chunks(pieces, chunk)
+        gradient = jax.value_and_grad(mean_loss, has_aux=True)
+
+        def one(total, piece):
+            (loss, metrics), grads = gradient(meta, episodes(shared, piece))
+            new = (grads, {**metrics, "objective": loss})
+            return jax.tree.map(jnp.add, total, new), None
+
+        like = jax.eval_shape(
+            lambda: one_shape(meta, shared, pieces, gradient)
+        )
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+        total, _ = jax.lax.scan(one, zeros, pieces)
+        count = jax.tree.leaves(pieces)[0].shape[0]
+        total = jax.tree.map(lambda x: x / count, total)
+        return jax.lax.pmean(total, meshes.AXIS)
+
+    def one_shape(meta, shared, pieces, gradient):
+        piece = jax.tree.map(lambda x: x[0], pieces)
+        (loss, metrics), grads = gradient(meta, episodes(shared, piece))
+        return grads, {**metrics, "objective": loss}
+
+    spread = meshes.spread(
+        mesh,
+        share,
+        (meshes.REPLICATED, meshes.REPLICATED, meshes.SHARDED),
+        meshes.REPLICATED,
+    )
+
+    def train_step(state, shared, pieces):
+        grads, metrics = spread(state.meta, shared, pieces)
+        updates, inner = optimizer.update(grads, state.optimizer, state.meta)
+        meta = optax.apply_updates(state.meta, updates)
+        metrics["gradient_norm"] = optax.global_norm(grads)
+        return State(state.step + 1, meta, inner), metrics
+
+    return jax.jit(train_step, donate_argnums=0)
+
+
+def make_eval_step(
+    learner: Learner,
+    episodes: Callable[[Any, Any], Any],
+    mesh: jax.sharding.Mesh,
+    chunk: int,
+) -> Callable:
+    """Compiles (meta, shared, pieces [T]) -> query accuracies [T]."""
+
+    def share(meta, shared, pieces):
+        each = _over_tasks(lambda e: evaluate_episode(learner, meta, e), chunk)
+        out = jax.lax.map(
+            lambda piece: each(episodes(shared, piece)),
+            _chunks(pieces, chunk),
+        )
+        return out.reshape(-1)
+
+    spread = meshes.spread(
+        mesh,
+        share,
+        (meshes.REPLICATED, meshes.REPLICATED, meshes.SHARDED),
+        meshes.SHARDED,
+    )
+    return jax.jit(spread)

@@ -1,0 +1,216 @@
+"""Meta-trains a few-shot system: python -m htmaml_jax.train --config FILE."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import pathlib
+import time
+from collections.abc import Sequence
+
+from htmaml_jax import cli
+from htmaml_jax.errors import UserError
+
+
+def main(argv: Sequence[str]) -> None:
+    """Trains, resumes or only re-evaluates what a workdir holds."""
+    parser = argparse.ArgumentParser(
+        prog="python -m htmaml_jax.train",
+        description="Meta-train a few-shot system.",
+        epilog="Any field: --config.GROUP.FIELD=VALUE, e.g. "
+        "--config.train.steps=500; fields are listed in config.py.",
+    )
+    parser.add_argument(
+        "--config",
+        required=True,
+        metavar="FILE[:name=value,...]",
+        help="e.g. configs/asc.py or configs/asc.py:system=maml,shot=5",
+    )
+    parser.add_argument(
+        "--workdir",
+        type=pathlib.Path,
+        help="where everything is written; an existing one is resumed "
+        "(default: runs/CONFIG-SYSTEM-sSEED)",
+    )
+    flags, overrides = cli.parse(parser, argv)
+    config, name = cli.read_config(flags.config, overrides)
+    name = f"{name}-{config.system}-s{config.run.seed}"
+    workdir = flags.workdir or pathlib.Path("runs") / name
+    train(config, workdir)
+
+
+def train(config, workdir: pathlib.Path) -> dict:
+    """Trains the system of a config in a workdir, then evaluates the best.
+
+    Returns:
+      The result that is also written to workdir/result.json.
+    """
+    # Imported late so that --help and typing errors answer at once.
+    import jax
+    import numpy as np
+
+    from htmaml_jax import evaluate, systems
+    from htmaml_jax.data import find
+    from htmaml_jax.run import checkpoints, logs, machine, signals, step
+    from htmaml_jax.run import mesh as meshes
+    from htmaml_jax.run import workdir as workdirs
+
+    # ------------------------------------------------------------- workdir
+    machine.use_cache()
+    record = workdirs.read(workdir)
+    if record:
+        workdirs.refuse_change(workdir, record, config)
+    saved = checkpoints.Checkpoints(workdir)
+    resumed = saved.info("latest") if saved.has("latest") else None
+    steps, tasks = config.train.steps, config.train.tasks
+    if resumed and resumed["step"] > steps:
+        raise UserError(
+            f"{workdir} is at step {resumed['step']}, beyond "
+            f"train.steps={steps}; raise it."
+        )
+
+    # ---------------------------------------------------------------- data
+    table = find.load(config.data)
+    print(
+        f"data: {table.name} ({table.origin}), {len(table.labels)} clips, "
+        f"{len(table.classes)} classes, {table.licence}"
+    )
+    facts = evaluate.facts(table)
+    if record:
+        workdirs.refuse_other_data(workdir, record["data"], facts)
+    table, scale = find.standardise(table)
+    facts["scale"] = list(scale)
+    shape = find.training_shape(config.data)
+    val_shape = find.fixed_shape(config.eval)
+    loader = config.data.loader
+    source = find.source(table, shape, "train", config.run.seed, loader)
+    held = find.source(table, val_shape, "validation", 0, loader)
+
+    # --------------------------------------------------------------- model
+    mesh = meshes.make_mesh(tasks, config.run.devices)
+    chunk = config.run.chunk or (record or {}).get("chunk")
+    chunk = chunk or machine.auto_chunk(tasks // mesh.size)
+    if tasks // mesh.size % chunk:
+        raise UserError(
+            f"run.chunk={chunk} does not divide the {tasks // mesh.size} "
+            "tasks per device; choose a divisor."
+        )
+    learner = systems.build(config, config.data.way)
+    judge = systems.build(config, config.eval.way)
+    optimizer = step.make_optimizer(config.outer, steps)
+    key = jax.random.key(config.run.seed)
+    shared = meshes.replicate(mesh, source.shared)
+    blank = find.blank_episode(config.data)
+    state = step.init_state(learner, optimizer, key, blank)
+    state = meshes.replicate(mesh, state)
+    sizes = systems.sizes(state.meta)
+    print(f"system: {config.system}, parameters: {sizes}")
+    print(systems.describe(learner, state.meta))
+    print(f"devices: {mesh.size} x {jax.devices()[0].device_kind}")
+
+    # -------------------------------------------------------------- resume
+    best = {"step": 0, "accuracy": -1.0}
+    seconds = 0.0
+    if resumed:
+        state = saved.state("latest", state)
+        best, seconds = resumed["best"], resumed["seconds"]
+        print(f"resumed: {workdir} at step {int(state.step)} of {steps}")
+    begun = int(state.step)
+    record = {
+        "config": config.to_dict(),
+        "data": facts,
+        "chunk": chunk,
+        "hardware": machine.hardware(),
+        "versions": cli.versions(),
+        "commit": cli.commit(),
+    }
+    workdirs.write(workdir, record)
+
+    def info(at: int) -> dict:
+        return {**record, "step": at, "best": best, "seconds": seconds}
+
+    # --------------------------------------------------------------- steps
+    train_step = step.make_train_step(
+        learner, optimizer, source.episodes, mesh, key, chunk
+    )
+    validate = evaluate.make_judge(
+        judge, held, mesh, config.train.val_episodes
+    )
+    host, hosts = jax.process_index(), jax.process_count()
+    pieces = source.pieces(begun * tasks, tasks, host, hosts)
+    if begun < steps:
+        clock = time.monotonic()
+        piece = meshes.shard(mesh, next(pieces))
+        train_step = train_step.lower(state, shared, piece).compile()
+        pieces = itertools.chain([piece], pieces)
+        print(f"compiled the training step in {time.monotonic() - clock:.0f} s")
+
+    # ---------------------------------------------------------------- loop
+    log = logs.Log(workdir, begun)
+    bar = logs.Progress(f"{config.system} on {table.name}", begun, steps, tasks)
+    stop = signals.Stop()
+    every = max(1, round(config.train.val_every * steps))
+    waiting: list[dict] = []
+    clock = time.monotonic()
+    with contextlib.closing(log), contextlib.closing(bar):
+        for at in range(begun + 1, steps + 1):
+            piece = meshes.shard(mesh, next(pieces))
+            state, metrics = train_step(state, shared, piece)
+            waiting.append(metrics)
+            judged = at % every == 0 or at == steps
+            ends = judged or stop.signal
+            # One wait for the device per log line, none per step.
+            if at == 1 or at % config.log.every == 0 or ends:
+                values = [
+                    {k: float(v) for k, v in m.items()} for m in waiting
+                ]
+                waiting = []
+                workdirs.refuse_non_finite(values, at, tasks, workdir)
+                line = {
+                    f"train/{k}": float(np.mean([v[k] for v in values]))
+                    for k in values[0]
+                }
+                bar.show(at, line["train/loss"], line["train/accuracy"])
+                if judged:
+                    scores = validate(state.meta)
+                    line["validation/accuracy"] = float(scores.mean())
+                seconds += time.monotonic() - clock
+                clock = time.monotonic()
+                log.write(at, line | {"train/seconds": seconds})
+                if judged and line["validation/accuracy"] > best["accuracy"]:
+                    best = {
+                        "step": at,
+                        "accuracy": line["validation/accuracy"],
+                    }
+                    saved.save("best", at, {"meta": state.meta}, info(at))
+                if judged:
+                    bar.say(
+                        f"step {at}: validation accuracy "
+                        f"{line['validation/accuracy']:.3f} on {table.name}"
+                        f" (best {best['accuracy']:.3f} at {best['step']})"
+                    )
+                if ends:
+                    saved.save("latest", at, state, info(at))
+            if stop.signal and at < steps:
+                bar.close()
+                print(
+                    f"stopped after step {at} and saved; to go on: "
+                    f"{cli.command('train')}"
+                )
+                raise SystemExit(128 + stop.signal)
+    stop.restore()
+    saved.close()
+
+    # ---------------------------------------------------------- evaluation
+    changed = [(f"eval.{k}", str(v)) for k, v in config.eval.items()]
+    result = evaluate.evaluate(workdir, overrides=changed)
+    (workdir / "result.json").write_text(json.dumps(result, indent=1))
+    print(evaluate.sentence(result))
+    print(f"everything lies in {workdir}")
+    return result
+
+
+if __name__ == "__main__":
+    cli.door(main)
