@@ -31,8 +31,9 @@ class Guess(NamedTuple):
 class Specialist:
     """A model adapted to classes of one's own."""
 
-    def __init__(self, model, adapted, names):
-        self._model, self._adapted, self._names = model, adapted, names
+    def __init__(self, read, probabilities, names):
+        self._read, self._probabilities = read, probabilities
+        self._names = names
 
     def predict(self, paths: Iterable[str | pathlib.Path]) -> list[Guess]:
         """Classifies clips, each on its own.
@@ -43,7 +44,7 @@ class Specialist:
         paths = [pathlib.Path(p) for p in paths]
         if not paths:
             return []
-        odds = self._model.run(self._adapted, self._model.read(paths))
+        odds = np.asarray(self._probabilities(self._read(paths)))
         guesses = []
         for path, row in zip(paths, odds, strict=True):
             odd = dict(zip(self._names, map(float, row), strict=True))
@@ -67,8 +68,7 @@ class Model:
         self.data = info["data"]
         self._scale = find.Scale(*info["data"]["scale"])
         self._front = find.front_end(self._config.data)
-        self._jit, self._nn = jax.jit, jax.nn
-        self._build = systems.build
+        self._jax, self._build = jax, systems.build
 
     def read(self, paths: Sequence[pathlib.Path]) -> np.ndarray:
         """Turns sound files into inputs [n, H, W, 1], as in training."""
@@ -101,16 +101,14 @@ class Model:
             mask=np.ones(len(paths), np.float32),
         )
         learner = self._build(self._config, len(names))
-        self._predict = self._jit(
-            lambda a, x: self._nn.softmax(learner.predict(a, x))
-        )
-        return Specialist(
-            self, self._jit(learner.adapt)(self._meta, batch), names
-        )
+        adapted = self._jax.jit(learner.adapt)(self._meta, batch)
 
-    def run(self, adapted, inputs: np.ndarray) -> np.ndarray:
-        """Returns class probabilities [n, N] of inputs [n, H, W, 1]."""
-        return np.asarray(self._predict(adapted, inputs))
+        @self._jax.jit
+        def probabilities(inputs):
+            logits = learner.predict(adapted, inputs)
+            return self._jax.nn.softmax(logits)
+
+        return Specialist(self.read, probabilities, names)
 
 
 def load(workdir: str | pathlib.Path, series: str = "best") -> Model:

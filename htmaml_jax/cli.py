@@ -109,8 +109,19 @@ def commit() -> str:
     here = pathlib.Path(__file__).parent
     try:
         done = subprocess.run(
-            ["git", "-C", here, "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True, text=True, check=True, timeout=10,
+            [
+                "git",
+                "-C",
+                here,
+                "describe",
+                "--always",
+                "--dirty",
+                "--abbrev=12",
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
         )
     except (OSError, subprocess.SubprocessError):
         return "unknown"

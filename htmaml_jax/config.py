@@ -20,67 +20,112 @@ SHORTHANDS = {
     "split": ("data.split",),
 }
 # What may differ between a run and its resume.
-FREE = ("train.steps", "eval.", "run.", "log.", "data.dir", "data.download",
-        "data.loader")
+FREE = (
+    "train.steps",
+    "eval.",
+    "run.",
+    "log.",
+    "data.dir",
+    "data.download",
+    "data.loader",
+)
 # Part of the run's identity although they stand under a free group.
 FIXED = ("run.seed",)
 
 
 def default() -> ConfigDict:
     """Returns every field with its default; configs state what differs."""
-    return ConfigDict({
-        "system": "htmaml",
-        "data": {
-            "name": "auto",  # auto | esc50-pack | esc50 | esc10 | clips | ...
-            "dir": "",  # where to look first; see README for the order
-            "download": False,  # agree to fetch the original archive
-            "split": "animals",  # animals | metaaudio
-            "recording": "",  # clips: regular expression with one group
-            "loader": "device",  # device | tfdata
-            "way": 5, "shot": 1, "query": 5,
-            "min_way": 0, "min_shot": 0,  # 0: always way and shot
-            "rate": 16000, "window": 1024, "hop": 512, "mels": 128,
-            "seconds": 5.0, "top_db": 80.0,
-            "rows": 32, "columns": 40,
-        },
-        "net": {
-            "width": 32, "blocks": 4,
-            "down": "pool",  # pool | stem | stride
-            "norm": "group",  # group | support | none
-            "pool": "flat",  # flat | mean
-        },
-        "embed": {"width": 16, "dim": 64},
-        "hyper": {
-            "dim": 64, "layers": 2, "heads": 2, "dropout": 0.1,
-            "move_penalty": 0.0,
-            # (regular expression on the path, family); first match wins
-            "rules": (
-                ("body/conv./kernel", "lowrank(2)"),
-                ("body/norm.*", "affine"),
-                ("head/kernel", "rows"),
-            ),
-        },
-        "inner": {"steps": 3, "size": 0.1},
-        "outer": {
-            "rate": 1e-3, "warmup": 0.05, "floor": 0.02, "clip": 1.0,
-            "decay": 0.0,  # weight decay of embed and hyper
-            "augment": {
-                "roll": 0.0, "time_mask": 0.0, "row_mask": 0.0,
-                "gain": 0.0, "mix": 0.0, "reverse": 0.0, "shift": 0.0,
+    return ConfigDict(
+        {
+            "system": "htmaml",
+            "data": {
+                "name": "auto",  # auto | esc50-pack | esc50 | esc10 | clips | ...
+                "dir": "",  # where to look first; see README for the order
+                "download": False,  # agree to fetch the original archive
+                "split": "animals",  # animals | metaaudio
+                "recording": "",  # clips: regular expression with one group
+                "loader": "device",  # device | tfdata
+                "way": 5,
+                "shot": 1,
+                "query": 5,
+                "min_way": 0,
+                "min_shot": 0,  # 0: always way and shot
+                "rate": 16000,
+                "window": 1024,
+                "hop": 512,
+                "mels": 128,
+                "seconds": 5.0,
+                "top_db": 80.0,
+                "rows": 32,
+                "columns": 40,
+                "channels": 1,
             },
-        },
-        "train": {
-            "steps": 1000, "tasks": 8,
-            "val_every": 0.05,  # as a share of train.steps
-            "val_episodes": 200,
-        },
-        "eval": {
-            "way": 5, "shot": 1, "query": 5, "episodes": 1000, "seed": 0,
-            "split": "test", "transductive": False,
-        },
-        "run": {"seed": 0, "chunk": 0, "devices": 0, "precision": "float32"},
-        "log": {"every": 20},
-    })
+            "net": {
+                "width": 32,
+                "blocks": 4,
+                "down": "pool",  # pool | stem | stride
+                "norm": "group",  # group | support | none
+                "pool": "flat",  # flat | columns | mean
+            },
+            "embed": {
+                "body": "base",  # base: features of the base network | own
+                "width": 16,  # of a body of its own
+                "dim": 64,
+            },
+            "hyper": {
+                "dim": 64,
+                "layers": 2,
+                "heads": 2,
+                "dropout": 0.1,
+                "move_penalty": 0.0,
+                # (regular expression on the path, family); first match wins
+                "rules": (
+                    ("body/conv./kernel", "lowrank(2)"),
+                    ("body/norm.*", "affine"),
+                    ("head/kernel", "rows"),
+                ),
+            },
+            "inner": {"steps": 3, "size": 0.1},
+            "outer": {
+                "rate": 1e-3,
+                "warmup": 0.05,
+                "floor": 0.02,
+                "clip": 1.0,
+                "decay": 0.0,  # weight decay of embed and hyper
+                "augment": {
+                    "roll": 0.0,
+                    "time_mask": 0.0,
+                    "row_mask": 0.0,
+                    "gain": 0.0,
+                    "mix": 0.0,
+                    "reverse": 0.0,
+                    "shift": 0.0,
+                },
+            },
+            "train": {
+                "steps": 1000,
+                "tasks": 8,
+                "val_every": 0.05,  # as a share of train.steps
+                "val_episodes": 200,
+            },
+            "eval": {
+                "way": 5,
+                "shot": 1,
+                "query": 5,
+                "episodes": 1000,
+                "seed": 0,
+                "split": "test",
+                "transductive": False,
+            },
+            "run": {
+                "seed": 0,
+                "chunk": 0,
+                "devices": 0,
+                "precision": "float32",
+            },
+            "log": {"every": 20},
+        }
+    )
 
 
 def parse(config: ConfigDict, arg: str | None) -> ConfigDict:
@@ -185,14 +230,14 @@ def check(config: ConfigDict) -> None:
     for path, allowed in {
         "data.loader": ("device", "tfdata"),
         "net.norm": ("group", "support", "none"),
-        "net.pool": ("flat", "mean"),
+        "net.pool": ("flat", "columns", "mean"),
+        "embed.body": ("base", "own"),
         "net.down": ("pool", "stem", "stride"),
         "run.precision": ("float32",),
     }.items():
         if fields[path] not in allowed:
             raise UserError(
-                f"{path} is {fields[path]!r}; choose from "
-                f"{', '.join(allowed)}."
+                f"{path} is {fields[path]!r}; choose from {', '.join(allowed)}."
             )
     for path in ("data.min_way", "data.min_shot"):
         top = fields[path.replace("min_", "")]

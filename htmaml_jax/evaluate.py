@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from htmaml_jax import cli
+from htmaml_jax import cli, results
 from htmaml_jax.errors import UserError
 
 _BLOCK = 40  # episodes per compiled call and device
@@ -41,18 +39,18 @@ def main(argv: Sequence[str]) -> None:
         "--variant", default="", help="names an ablation in the result"
     )
     flags, overrides = cli.parse(parser, argv)
-    results = []
+    found = []
     for run in flags.runs:
         result = evaluate(run, flags.checkpoint, overrides)
         if flags.variant:
             result["variant"] = flags.variant
-        print(sentence(result), flush=True)
-        results.append(result)
-    for result in results[1:]:
-        print(compare(result, results[0]))
+        print(results.sentence(result), flush=True)
+        found.append(result)
+    for result in found[1:]:
+        print(results.compare([result], [found[0]]))
     if flags.out:
-        for result in results:
-            print(f"written: {write(result, flags.out)}")
+        for result in found:
+            print(f"written: {results.write(result, flags.out)}")
 
 
 def evaluate(
@@ -104,10 +102,9 @@ def evaluate(
         "inductive": not judged.transductive,
         "episodes": judged.episodes,
         "mean": round(float(values.mean()), 5),
-        "ci95": round(half_width(values), 5),
+        "ci95": round(results.half_width(values), 5),
         "values": [round(float(v), 4) for v in values],
-        "episodes_id": f"{told['fingerprint']}-{judged.split}-"
-        f"{judged.seed}-0",
+        "episodes_id": f"{told['fingerprint']}-{judged.split}-{judged.seed}-0",
         "data": told,
         "train": {
             "meta_iterations": info["step"],
@@ -186,58 +183,6 @@ def facts(table: Any) -> dict[str, Any]:
         "licence": table.licence,
         "front_end": dict(table.front_end),
     }
-
-
-def half_width(values: np.ndarray) -> float:
-    """Returns half the 95 % confidence interval of a mean over episodes."""
-    if len(values) < 2:
-        return float("nan")
-    return float(1.96 * np.std(values, ddof=1) / np.sqrt(len(values)))
-
-
-def sentence(result: dict[str, Any]) -> str:
-    """Says a result in one line."""
-    kind = "inductive" if result["inductive"] else "TRANSDUCTIVE"
-    return (
-        f"{result['system']} (seed {result['seed']}): {result['split']} "
-        f"accuracy {100 * result['mean']:.2f} ± {100 * result['ci95']:.2f} % "
-        f"(95 % CI, {result['episodes']} episodes, {result['way']}-way "
-        f"{result['shot']}-shot, {kind}) on {result['data']['name']}"
-    )
-
-
-def compare(a: dict[str, Any], b: dict[str, Any]) -> str:
-    """Says the paired difference of two results on identical episodes."""
-    keys = ("episodes_id", "way", "shot", "query", "episodes")
-    if any(a[k] != b[k] for k in keys):
-        return f"{a['system']} and {b['system']} met different episodes."
-    d = np.array(a["values"]) - np.array(b["values"])
-    return (
-        f"{a['system']} (seed {a['seed']}) minus {b['system']} (seed "
-        f"{b['seed']}): {100 * d.mean():+.2f} ± {100 * half_width(d):.2f} "
-        "points, paired over identical episodes"
-    )
-
-
-def file_name(result: dict[str, Any]) -> str:
-    """Returns benchmark/system[+variant]-WwSs-sSEED[-transductive].json."""
-    variant = result["variant"]
-    variant = "" if variant == "default" else f"+{variant}"
-    tail = "" if result["inductive"] else "-transductive"
-    return (
-        f"{result['benchmark']}/{result['system']}{variant}-{result['way']}w"
-        f"{result['shot']}s-s{result['seed']}{tail}.json"
-    )
-
-
-def write(result: dict[str, Any], folder: pathlib.Path) -> pathlib.Path:
-    """Writes a result under its own name, whole or not at all."""
-    path = folder / file_name(result)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".tmp")
-    beside.write_text(json.dumps(result) + "\n")
-    os.replace(beside, path)
-    return path
 
 
 if __name__ == "__main__":

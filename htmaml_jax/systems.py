@@ -90,20 +90,31 @@ def build(config: Any, way: int, transductive: bool = False) -> Learner:
     steps = config.inner.steps
     net = config.net
 
+    body = ConvBody(net.width, net.blocks, net.down, net.norm, net.pool)
+
     def network(way):
-        body = ConvBody(
-            net.width, net.blocks, net.down, net.norm, net.pool
-        )
         return Classifier(body, way)
 
     def lines_of(base):
         return rules.assign(base, [tuple(r) for r in config.hyper.rules])
 
     def encoder():
-        body = ConvBody(
-            config.embed.width, net.blocks, "stride", "group", "mean"
+        if config.embed.body == "base":
+            return SetEncoder(config.embed.dim)
+        own = ConvBody(config.embed.width, net.blocks, "stem", "group", "mean")
+        return SetEncoder(config.embed.dim, own)
+
+    def features(base, support):
+        """Features of the untransformed base network, where shared."""
+        if config.embed.body != "base":
+            return None
+        out, _ = body.apply(
+            {"params": base["body"]},
+            support.inputs,
+            support.mask,
+            mutable=["batch_stats"],
         )
-        return SetEncoder(body, config.embed.dim)
+        return out
 
     def generator(base):
         hyper = config.hyper
@@ -127,8 +138,10 @@ def build(config: Any, way: int, transductive: bool = False) -> Learner:
             "inner": sgd.init_steps(base, steps, config.inner.size),
         }
         if generates:
-            meta["embed"] = encoder().init(keys[1], support, way)["params"]
-            task = encoder().apply({"params": meta["embed"]}, support, way)
+            seen = features(base, support)
+            embed = encoder().init(keys[1], support, way, seen)
+            meta["embed"] = embed["params"]
+            task = encoder().apply(embed, support, way, seen)
             meta["hyper"] = generator(base).init(
                 keys[2], task, spread_head(base, way)
             )["params"]
@@ -138,7 +151,12 @@ def build(config: Any, way: int, transductive: bool = False) -> Learner:
         base = spread_head(meta["base"], way)
         if not generates:
             return base
-        task = encoder().apply({"params": meta["embed"]}, support, way)
+        task = encoder().apply(
+            {"params": meta["embed"]},
+            support,
+            way,
+            features(meta["base"], support),
+        )
         return generator(meta["base"]).apply(
             {"params": meta["hyper"]},
             task,

@@ -51,7 +51,7 @@ def train(config, workdir: pathlib.Path) -> dict:
     import jax
     import numpy as np
 
-    from htmaml_jax import evaluate, systems
+    from htmaml_jax import evaluate, results, systems
     from htmaml_jax.data import find
     from htmaml_jax.run import checkpoints, logs, machine, signals, step
     from htmaml_jax.run import mesh as meshes
@@ -100,7 +100,7 @@ def train(config, workdir: pathlib.Path) -> dict:
     learner = systems.build(config, config.data.way)
     judge = systems.build(config, config.eval.way)
     optimizer = step.make_optimizer(config.outer, steps)
-    key = jax.random.key(config.run.seed)
+    key = meshes.replicate(mesh, jax.random.key(config.run.seed))
     shared = meshes.replicate(mesh, source.shared)
     blank = find.blank_episode(config.data)
     state = step.init_state(learner, optimizer, key, blank)
@@ -133,17 +133,15 @@ def train(config, workdir: pathlib.Path) -> dict:
 
     # --------------------------------------------------------------- steps
     train_step = step.make_train_step(
-        learner, optimizer, source.episodes, mesh, key, chunk
+        learner, optimizer, source.episodes, mesh, chunk
     )
-    validate = evaluate.make_judge(
-        judge, held, mesh, config.train.val_episodes
-    )
+    validate = evaluate.make_judge(judge, held, mesh, config.train.val_episodes)
     host, hosts = jax.process_index(), jax.process_count()
     pieces = source.pieces(begun * tasks, tasks, host, hosts)
     if begun < steps:
         clock = time.monotonic()
         piece = meshes.shard(mesh, next(pieces))
-        train_step = train_step.lower(state, shared, piece).compile()
+        train_step = train_step.lower(state, key, shared, piece).compile()
         pieces = itertools.chain([piece], pieces)
         print(f"compiled the training step in {time.monotonic() - clock:.0f} s")
 
@@ -157,15 +155,13 @@ def train(config, workdir: pathlib.Path) -> dict:
     with contextlib.closing(log), contextlib.closing(bar):
         for at in range(begun + 1, steps + 1):
             piece = meshes.shard(mesh, next(pieces))
-            state, metrics = train_step(state, shared, piece)
+            state, metrics = train_step(state, key, shared, piece)
             waiting.append(metrics)
             judged = at % every == 0 or at == steps
             ends = judged or stop.signal
             # One wait for the device per log line, none per step.
             if at == 1 or at % config.log.every == 0 or ends:
-                values = [
-                    {k: float(v) for k, v in m.items()} for m in waiting
-                ]
+                values = [{k: float(v) for k, v in m.items()} for m in waiting]
                 waiting = []
                 workdirs.refuse_non_finite(values, at, tasks, workdir)
                 line = {
@@ -207,7 +203,7 @@ def train(config, workdir: pathlib.Path) -> dict:
     changed = [(f"eval.{k}", str(v)) for k, v in config.eval.items()]
     result = evaluate.evaluate(workdir, overrides=changed)
     (workdir / "result.json").write_text(json.dumps(result, indent=1))
-    print(evaluate.sentence(result))
+    print(results.sentence(result))
     print(f"everything lies in {workdir}")
     return result
 

@@ -7,22 +7,17 @@ pictures by `data/audio.py`. Importing this module imports TFDS.
 
 from __future__ import annotations
 
-import csv
-import dataclasses
 import functools
-import hashlib
 import io
 import os
 import pathlib
-import re
 import sys
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from htmaml_jax.data import audio
+from htmaml_jax.data import audio, esc_tree
 from htmaml_jax.data.esc import CLASSES
 from htmaml_jax.data.table import Table, split_classes
 from htmaml_jax.errors import UserError
@@ -32,161 +27,6 @@ _CITATION = """@inproceedings{piczak2015dataset,
   author = {Piczak, Karol J.},
   booktitle = {Proceedings of the 23rd ACM Conference on Multimedia},
   year = {2015}, pages = {1015--1018}}"""
-# Class folder number in ESC-10 -> target number in ESC-50.
-_TARGETS = dict(
-    zip(range(1, 11), (0, 10, 11, 20, 38, 21, 40, 41, 1, 12), strict=True)
-)
-_ESC10_FILE = re.compile(r"(?:^|/)(\d{3}) - [^/]+/((\d)-(\d+)-[^/]*\.ogg)$")
-_ESC10_CLIPS = 40  # of each class
-_DEPTH = 4  # folders below manual_dir that are looked into
-
-
-@dataclasses.dataclass(frozen=True)
-class _File:
-    size: int
-    read: Callable[[], bytes]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Clip:
-    filename: str
-    label: str
-    recording: str
-    fold: int
-    file: _File
-
-
-_Files = Mapping[str, _File]
-
-
-def _zip_files(path: pathlib.Path) -> _Files:
-    """Lists the members of a zip archive, read one by one on demand."""
-    try:
-        archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{path}: not a whole zip archive ({error}); download it again."
-        ) from error
-    return {
-        info.filename: _File(
-            info.file_size, functools.partial(archive.read, info)
-        )
-        for info in archive.infolist()
-        if not info.is_dir()
-    }
-
-
-def _folder_files(root: pathlib.Path) -> _Files:
-    """Lists the files below a folder and in the archives that lie in it."""
-    out: dict[str, _File] = {}
-    for path in sorted(root.glob("*.zip")):
-        out.update(_zip_files(path))
-    for folder, folders, names in os.walk(root):
-        here = pathlib.Path(folder)
-        if len(here.relative_to(root).parts) >= _DEPTH:
-            folders.clear()
-        for name in names:
-            path = here / name
-            out[path.relative_to(root).as_posix()] = _File(
-                path.stat().st_size, path.read_bytes
-            )
-    return out
-
-
-def _rows(files: _Files, end: str) -> tuple[str, list[dict[str, str]]] | None:
-    """Reads the csv whose path ends so; returns the path before, and rows."""
-    found = [n for n in files if n == end or n.endswith("/" + end)]
-    if not found:
-        return None
-    name = min(found, key=len)
-    text = files[name].read().decode("utf-8-sig")
-    return name[: -len(end)], list(csv.DictReader(io.StringIO(text)))
-
-
-def _pick(
-    files: _Files, names: list[str], where: str, tree: str
-) -> list[_File]:
-    missing = [name for name in names if name not in files]
-    if missing:
-        raise UserError(
-            f"{where}: {missing[0]} is missing, the first of {len(missing)} "
-            f"missing among {len(names)} files; extract the whole archive "
-            f"again. Expected: {tree}."
-        )
-    return [files[name] for name in names]
-
-
-def _esc50_clips(
-    files: _Files, where: str, tree: str, only_esc10: bool = False
-) -> list[_Clip] | None:
-    """Lists the clips of an ESC-50 tree; None where there is no such tree."""
-    found = _rows(files, "meta/esc50.csv")
-    if found is None:
-        return None
-    base, rows = found
-    try:
-        rows = [r for r in rows if not only_esc10 or r["esc10"] == "True"]
-        names = [f"{base}audio/{row['filename']}" for row in rows]
-        picked = _pick(files, names, where, tree)
-        return [
-            _Clip(
-                row["filename"],
-                row["category"],
-                row["src_file"],
-                int(row["fold"]),
-                file,
-            )
-            for row, file in zip(rows, picked, strict=True)
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{where}: {base}meta/esc50.csv is damaged ({error!r}); extract "
-            f"the whole archive again. Expected: {tree}."
-        ) from error
-
-
-def _esc10_clips(files: _Files, where: str, tree: str) -> list[_Clip] | None:
-    """Lists the clips of an ESC-10 tree, or those of ESC-50 marked so."""
-    esc50 = _esc50_clips(files, where, tree, only_esc10=True)
-    if esc50 is not None:
-        return esc50
-    base, rows = _rows(files, "meta.csv") or ("", [])
-    listed = bool(rows) and "esc10_class" in rows[0]
-    if listed:
-        # The csv may lie beside an archive or in the extracted folder.
-        names = [row.get("file") or "" for row in rows]
-        if not any(name in files for name in names):
-            names = [base + name for name in names]
-        _pick(files, names, where, tree)
-    else:
-        names = [name for name in files if _ESC10_FILE.search(name)]
-    clips: dict[str, _Clip] = {}
-    for name in names:
-        match = _ESC10_FILE.search(name)
-        if match is None or int(match[1]) not in _TARGETS:
-            raise UserError(
-                f"{where}: {name} is no ESC-10 file; expected: {tree}."
-            )
-        label = CLASSES[_TARGETS[int(match[1])]]
-        clip = _Clip(match[2], label, match[4], int(match[3]), files[name])
-        clips[f"{label}/{match[2]}"] = clip
-    if not clips:
-        return None
-    if not listed:
-        for number, target in _TARGETS.items():
-            here = sum(c.label == CLASSES[target] for c in clips.values())
-            if here < _ESC10_CLIPS:
-                raise UserError(
-                    f"{where}: class folder {number:03d} ({CLASSES[target]}) "
-                    f"holds {here} of {_ESC10_CLIPS} clips; extract the whole "
-                    f"archive again. Expected: {tree}."
-                )
-    return [clips[key] for key in sorted(clips)]
-
-
-def _digest(clips: list[_Clip]) -> str:
-    lines = sorted(f"{c.label} {c.filename} {c.file.size}" for c in clips)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 class _Esc(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -216,7 +56,9 @@ class _Esc(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         super().__init__(**kwargs)
 
     @staticmethod
-    def find(files: _Files, where: str, tree: str) -> list[_Clip] | None:
+    def find(
+        files: esc_tree.Files, where: str, tree: str
+    ) -> list[esc_tree.Clip] | None:
         """Lists the clips in some files; None where there are none."""
         raise NotImplementedError
 
@@ -245,11 +87,11 @@ class _Esc(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             metadata=tfds.core.MetadataDict(),
         )
 
-    def manual_clips(self, folder: pathlib.Path) -> list[_Clip] | None:
+    def manual_clips(self, folder: pathlib.Path) -> list[esc_tree.Clip] | None:
         """Lists the clips in a manual folder; None where there are none."""
         if not folder.is_dir():
             return None
-        return self.find(_folder_files(folder), str(folder), self.TREE)
+        return self.find(esc_tree.folder_files(folder), str(folder), self.TREE)
 
     def _split_generators(self, dl_manager):
         try:
@@ -270,10 +112,10 @@ class _Esc(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 f"{folder}: {unknown[0]!r} is no class of {self.TITLE}; "
                 "extract the original archive again."
             )
-        self.info.metadata["source"] = _digest(clips)
+        self.info.metadata["source"] = esc_tree.digest(clips)
         return {"clips": self._generate_examples(clips)}
 
-    def _download(self, dl_manager) -> _Files:
+    def _download(self, dl_manager) -> esc_tree.Files:
         try:
             path = dl_manager.download(self.URL)
         except (OSError, tfds.download.DownloadError) as error:
@@ -281,7 +123,7 @@ class _Esc(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 f"{self.URL}: cannot be downloaded ({error}); fetch it by "
                 "hand and put it into the manual folder."
             ) from error
-        return _zip_files(pathlib.Path(path))
+        return esc_tree.zip_files(pathlib.Path(path))
 
     def _generate_examples(self, clips) -> Iterator[tuple[str, dict]]:
         for clip in clips:
@@ -308,13 +150,13 @@ class Esc50(_Esc, skip_registration=True):
     TITLE = "ESC-50"
     TREE = "ESC-50-master/meta/esc50.csv and ESC-50-master/audio/*.wav"
     URL = "https://github.com/karolpiczak/ESC-50/archive/master.zip"
-    find = staticmethod(_esc50_clips)
+    find = staticmethod(esc_tree.esc50_clips)
 
 
 class Esc10(_Esc, skip_registration=True):
     """ESC-10: 400 clips of ten environmental sounds, under ESC-50's names."""
 
-    CLASSES = tuple(CLASSES[target] for target in _TARGETS.values())
+    CLASSES = tuple(CLASSES[target] for target in esc_tree.TARGETS.values())
     LICENCE = "CC BY 3.0"
     TITLE = "ESC-10"
     TREE = "'001 - Dog bark/1-100032-A.ogg' and so on, 10 folders of 40"
@@ -323,7 +165,7 @@ class Esc10(_Esc, skip_registration=True):
         "https://github.com/karolpiczak/ESC-10/archive/"
         "553c8f1743b9dba6b282e1323c3ca8fa76923448.zip"
     )
-    find = staticmethod(_esc10_clips)
+    find = staticmethod(esc_tree.esc10_clips)
 
 
 def table_from_builder(
@@ -437,7 +279,7 @@ def load_esc(
     if builder.is_prepared():
         source = (builder.info.metadata or {}).get("source")
         clips = manual_dir and builder.manual_clips(pathlib.Path(manual_dir))
-        if clips and _digest(clips) != source:
+        if clips and esc_tree.digest(clips) != source:
             raise UserError(
                 f"{builder.data_path}: was prepared from other files than "
                 f"{manual_dir} holds; remove it or give another data_dir."

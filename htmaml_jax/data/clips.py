@@ -82,7 +82,7 @@ def read_folder(
 def read_clips(
     paths: Sequence[str | os.PathLike], front: audio.FrontEnd
 ) -> np.ndarray:
-    """Reads n sound files as [n, rows, columns, 1] float32.
+    """Reads n sound files as [n, rows, columns, channels] float32.
 
     Raises:
       UserError: there is none, or one cannot be used; the message names it.

@@ -128,9 +128,9 @@ def draw(xp, pool: Pool, shape: Shape, seed, split: int, index) -> Draw:
         return hashed(xp, seed, split, index, stream, *words)
 
     def between(low, high, stream):
-        return low + (
-            key(stream)[0] % xp.uint32(high - low + 1)
-        ).astype(xp.int32)
+        return low + (key(stream)[0] % xp.uint32(high - low + 1)).astype(
+            xp.int32
+        )
 
     ways = between(shape.min_way, way, _WAY)
     shots = between(shape.min_shot, shot, _SHOT)

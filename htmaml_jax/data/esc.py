@@ -13,7 +13,7 @@ import zipfile
 
 import numpy as np
 
-from htmaml_jax.data.audio import FrontEnd, shrink
+from htmaml_jax.data.audio import FrontEnd, layers
 from htmaml_jax.data.table import Table
 from htmaml_jax.errors import UserError
 
@@ -68,7 +68,7 @@ def read_pack(folder: pathlib.Path, front: FrontEnd, split: str) -> Table:
     """Reads the log-mel pack at a folder named `esc50_logmel_png`.
 
     The pack's own front end (44.1 kHz, 2048-point window, 128 mels) is fixed;
-    of `front` only `rows` and `columns` matter.
+    of `front` only `rows`, `columns` and `channels` matter.
     """
     from PIL import Image
 
@@ -81,7 +81,8 @@ def read_pack(folder: pathlib.Path, front: FrontEnd, split: str) -> Table:
             )
     with open(meta, newline="") as file:
         rows = list(csv.DictReader(file))
-    inputs = np.empty((len(rows), front.rows, front.columns, 1), np.float32)
+    size = (front.rows, front.columns, front.channels)
+    inputs = np.empty((len(rows), *size), np.float32)
     try:
         with zipfile.ZipFile(archive) as pack:
             members = {pathlib.PurePath(n).name: n for n in pack.namelist()}
@@ -96,7 +97,7 @@ def read_pack(folder: pathlib.Path, front: FrontEnd, split: str) -> Table:
                 gray = np.asarray(Image.open(io.BytesIO(picture)))
                 # The picture's top row is the highest frequency.
                 spec = gray[::-1].astype(np.float32) / 255
-                inputs[i, :, :, 0] = shrink(spec, front.rows, front.columns)
+                inputs[i] = layers(spec, front)
     except (zipfile.BadZipFile, OSError) as error:
         raise UserError(
             f"{archive} is damaged ({error}); copy the archive again."
@@ -114,6 +115,7 @@ def read_pack(folder: pathlib.Path, front: FrontEnd, split: str) -> Table:
         splits=splits_named(split),
         licence="CC BY-NC 3.0",
         front_end={
-            "pack": PACK, "rows": front.rows, "columns": front.columns
+            "pack": PACK,
+            **dict(zip(("rows", "columns", "channels"), size, strict=True)),
         },
     )

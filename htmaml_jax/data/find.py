@@ -23,13 +23,14 @@ NAMES = ("auto", "esc50-pack", "esc50", "esc10", "clips", "synthetic-calls")
 
 
 class Scale(NamedTuple):
-    """Mean and standard deviation that inputs are standardised with."""
+    """Mean and deviation of each channel, which inputs are divided by."""
 
-    mean: float
-    deviation: float
+    mean: list[float]
+    deviation: list[float]
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        return ((inputs - self.mean) / self.deviation).astype(np.float32)
+        centred = inputs - np.asarray(self.mean)
+        return (centred / np.asarray(self.deviation)).astype(np.float32)
 
 
 def front_end(data: Any) -> FrontEnd:
@@ -130,7 +131,8 @@ def standardise(
     """Standardises inputs, by default with the training split's scale."""
     if scale is None:
         mine = table.inputs[np.isin(table.labels, table.of_split("train"))]
-        scale = Scale(float(mine.mean()), float(mine.std()) or 1.0)
+        deviation = np.maximum(mine.std((0, 1, 2)), 1e-6)
+        scale = Scale(mine.mean((0, 1, 2)).tolist(), deviation.tolist())
     return dataclasses.replace(table, inputs=scale(table.inputs)), scale
 
 
@@ -153,7 +155,7 @@ def fixed_shape(eval_: Any) -> draw.Shape:
 
 def blank_episode(data: Any) -> Episode:
     """Returns an episode of zeros of the shapes that a config implies."""
-    shape = (data.way * data.shot, data.rows, data.columns, 1)
+    shape = (data.way * data.shot, data.rows, data.columns, data.channels)
     side = Batch(
         inputs=np.zeros(shape, np.float32),
         targets=np.repeat(np.arange(data.way, dtype=np.int32), data.shot),

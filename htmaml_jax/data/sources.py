@@ -57,9 +57,7 @@ def assemble(xp, examples, drawn: draws.Draw, index, domain: int) -> Episode:
     )
 
 
-def device(
-    table: Table, shape: draws.Shape, split: str, seed: int
-) -> Source:
+def device(table: Table, shape: draws.Shape, split: str, seed: int) -> Source:
     """Draws and gathers inside the compiled step: no host in the loop."""
     pool = draws.make_pool(table, split, shape)
     place = draws.SPLITS.index(split)
@@ -71,7 +69,7 @@ def device(
             first += count
 
     def episodes(shared, indices):
-        examples, pool = shared
+        examples, pool, seed = shared
 
         def one(index):
             drawn = draws.draw(jnp, pool, shape, seed, place, index)
@@ -79,5 +77,6 @@ def device(
 
         return jax.vmap(one)(indices)
 
-    shared = (table.inputs, pool)
+    # The seed is data, so that one compiled program serves every seed.
+    shared = (table.inputs, pool, np.uint32(seed))
     return Source(shared, pieces, episodes)

@@ -19,7 +19,7 @@ class Table:
     Attributes:
       name: short name used in results, e.g. "esc50-pack".
       origin: where it came from, for people: a path, or "built-in ...".
-      inputs: [M, H, W, 1] float32 in [0, 1]; row 0 is the lowest frequency.
+      inputs: [M, H, W, C] float32 in [0, 1]; row 0 is the lowest frequency.
       labels: [M] int32, index into `classes`.
       recordings: [M] int32; examples of one class that were cut from the
         same recording share a number.

@@ -15,9 +15,7 @@ tf.config.set_visible_devices([], "GPU")
 _PARTS = (np.float32, np.int32, np.float32)
 
 
-def tfdata(
-    table: Table, shape: draws.Shape, split: str, seed: int
-) -> Source:
+def tfdata(table: Table, shape: draws.Shape, split: str, seed: int) -> Source:
     """Builds episodes on the host, the same ones as `sources.device`.
 
     Each is a function of its index alone, so a pipeline may start anywhere

@@ -32,19 +32,22 @@ class SetEncoder(nn.Module):
     the class tokens and leaves the summary as it was.
 
     Attributes:
-      body: maps inputs [S, ...] to features [S, F].
       dim: width D of the tokens.
+      body: an encoder of its own, inputs [S, ...] to features [S, F]; None
+        if it is given the features of another network.
     """
 
-    body: nn.Module
     dim: int = 64
+    body: nn.Module | None = None
 
     @nn.compact
-    def __call__(self, support: Batch, way: int) -> TaskEmbedding:
+    def __call__(
+        self, support: Batch, way: int, features: jax.Array | None = None
+    ) -> TaskEmbedding:
         """Embeds a support set of [S, ...] inputs with N = `way` slots."""
-        features = nn.Dense(self.dim, name="project")(
-            self.body(support.inputs, support.mask)
-        )
+        if self.body is not None:
+            features = self.body(support.inputs, support.mask)
+        features = nn.Dense(self.dim, name="project")(features)
         members = one_hot(support, way)
         count = jnp.sum(members, axis=0)[:, None]
         valid = count[:, 0] > 0

@@ -65,16 +65,12 @@ class Generator(nn.Module):
         to_width = nn.Dense(self.dim, name="read_classes")
         classes = to_width(task.classes)
         summary = nn.Dense(self.dim, name="read_summary")(task.summary)
-        moved = [
-            x for x in self.lines if x.family not in ("identity", "rows")
-        ]
+        moved = [x for x in self.lines if x.family not in ("identity", "rows")]
         places = self.param(
             "places", nn.initializers.normal(1.0), (len(moved), self.dim)
         )
         tokens = jnp.concatenate([classes, summary[None], places + summary])
-        valid = jnp.concatenate(
-            [task.valid, jnp.ones(1 + len(moved), bool)]
-        )
+        valid = jnp.concatenate([task.valid, jnp.ones(1 + len(moved), bool)])
         for i in range(self.layers):
             block = Block(self.heads, self.dropout, name=f"block{i}")
             tokens = block(tokens, valid, deterministic)

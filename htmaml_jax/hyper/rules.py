@@ -69,7 +69,8 @@ def table(lines: Sequence[Line]) -> str:
     rows.append(("total", "", "", str(sum(x.generated for x in lines))))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     return "\n".join(
-        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True))
-        .rstrip()
+        "  ".join(
+            cell.ljust(w) for cell, w in zip(row, widths, strict=True)
+        ).rstrip()
         for row in rows
     )

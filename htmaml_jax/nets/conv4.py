@@ -20,7 +20,8 @@ class ConvBody(nn.Module):
         convolution (a quarter of the work), or "stem", which strides in the
         first block and pools in the others.
       norm: see `htmaml_jax.nets.norm`.
-      pool: "flat" keeps the last map, "mean" averages it over space.
+      pool: "flat" keeps the last map, "mean" averages it over space,
+        "columns" over its columns alone: time, where the rows are pitches.
     """
 
     width: int = 32
@@ -46,6 +47,8 @@ class ConvBody(nn.Module):
             x = x if strided else max_pool(x)
         if self.pool == "mean":
             return jnp.mean(x, axis=(1, 2))
+        if self.pool == "columns":
+            x = jnp.mean(x, axis=2)
         return x.reshape(x.shape[0], -1)
 
 

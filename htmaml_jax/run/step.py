@@ -69,7 +69,7 @@ def _chunks(tree, chunk):
 
 
 def _over_tasks(function, chunk):
-    """Maps over [chunk]; one task alone needs no batch axis, which is faster."""
+    """Maps over [chunk]; a lone task needs no batch axis, and is faster."""
     if chunk > 1:
         return jax.vmap(function)
 
@@ -85,10 +85,12 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     episodes: Callable[[Any, Any], Any],
     mesh: jax.sharding.Mesh,
-    key: jax.Array,
     chunk: int,
 ) -> Callable:
-    """Compiles (state, shared, pieces) -> (state, metrics).
+    """Compiles (state, key, shared, pieces) -> (state, metrics).
+
+    A task's randomness is fold_in(key, its global index). The key is an
+    argument so that one compiled program serves every seed.
 
     The gradient is taken inside a scan over chunks of tasks, so memory does
     not grow with the number of tasks.
@@ -98,51 +100,46 @@ def make_train_step(
       optimizer: the outer optimizer.
       episodes: (shared, pieces [chunk]) -> Episode of [chunk, ...].
       mesh: devices.
-      key: run key; a task's randomness is fold_in(key, its global index).
       chunk: tasks at a time, a divisor of the tasks per device.
     """
 
-    def loss_of(meta, episode):
-        return learner.meta_loss(
-            meta, episode, jax.random.fold_in(key, episode.index)
-        )
+    def mean_loss(meta, key, batch):
+        def loss_of(episode):
+            mine = jax.random.fold_in(key, episode.index)
+            return learner.meta_loss(meta, episode, mine)
 
-    def mean_loss(meta, batch):
-        each = _over_tasks(lambda e: loss_of(meta, e), chunk)
-        return jax.tree.map(jnp.mean, each(batch))
+        return jax.tree.map(jnp.mean, _over_tasks(loss_of, chunk)(batch))
 
-    def share(meta, shared, pieces):
-        pieces = _chunks(pieces, chunk)
+    def of_chunk(meta, key, shared, piece):
         gradient = jax.value_and_grad(mean_loss, has_aux=True)
+        batch = episodes(shared, piece)
+        (loss, metrics), grads = gradient(meta, key, batch)
+        return grads, {**metrics, "objective": loss}
 
-        def one(total, piece):
-            (loss, metrics), grads = gradient(meta, episodes(shared, piece))
-            new = (grads, {**metrics, "objective": loss})
+    def share(meta, key, shared, pieces):
+        pieces = _chunks(pieces, chunk)
+
+        def add(total, piece):
+            new = of_chunk(meta, key, shared, piece)
             return jax.tree.map(jnp.add, total, new), None
 
-        like = jax.eval_shape(
-            lambda: one_shape(meta, shared, pieces, gradient)
-        )
+        first = jax.tree.map(lambda x: x[0], pieces)
+        like = jax.eval_shape(of_chunk, meta, key, shared, first)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
-        total, _ = jax.lax.scan(one, zeros, pieces)
+        total, _ = jax.lax.scan(add, zeros, pieces)
         count = jax.tree.leaves(pieces)[0].shape[0]
         total = jax.tree.map(lambda x: x / count, total)
         return jax.lax.pmean(total, meshes.AXIS)
 
-    def one_shape(meta, shared, pieces, gradient):
-        piece = jax.tree.map(lambda x: x[0], pieces)
-        (loss, metrics), grads = gradient(meta, episodes(shared, piece))
-        return grads, {**metrics, "objective": loss}
-
     spread = meshes.spread(
         mesh,
         share,
-        (meshes.REPLICATED, meshes.REPLICATED, meshes.SHARDED),
+        (meshes.REPLICATED,) * 3 + (meshes.SHARDED,),
         meshes.REPLICATED,
     )
 
-    def train_step(state, shared, pieces):
-        grads, metrics = spread(state.meta, shared, pieces)
+    def train_step(state, key, shared, pieces):
+        grads, metrics = spread(state.meta, key, shared, pieces)
         updates, inner = optimizer.update(grads, state.optimizer, state.meta)
         meta = optax.apply_updates(state.meta, updates)
         metrics["gradient_norm"] = optax.global_norm(grads)

@@ -82,9 +82,7 @@ def refuse_non_finite(
         step = last - back
         bad = [k for k, v in values.items() if not math.isfinite(v)]
         earlier = metrics[: len(metrics) - back - 1]
-        if bad and all(
-            math.isfinite(v) for m in earlier for v in m.values()
-        ):
+        if bad and all(math.isfinite(v) for m in earlier for v in m.values()):
             first = (step - 1) * tasks
             raise UserError(
                 f"{', '.join(bad)} not finite at step {step} (episodes "

@@ -1,0 +1,51 @@
+"""What all tests share: JAX on the CPU, a cache of their own, a tiny table."""
+
+import os
+
+# Before any test module imports JAX, which reads it once.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import numpy as np
+import pytest
+
+from htmaml_jax.data.table import Table
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """Keeps what tests compute out of the person's own cache."""
+    if os.environ.get("HTMAML_CACHE"):
+        yield
+        return
+    os.environ["HTMAML_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    del os.environ["HTMAML_CACHE"]
+
+
+@pytest.fixture(scope="session")
+def tiny_table():
+    """Returns 9 classes of 12 noisy copies of one picture, 8x8.
+
+    Two consecutive examples were cut from one recording; the classes are
+    split 4/2/3.
+    """
+    rng = np.random.default_rng(0)
+    classes = tuple(f"class{i}" for i in range(9))
+    labels = np.repeat(np.arange(9, dtype=np.int32), 12)
+    patterns = rng.random((9, 8, 8, 1))
+    noise = rng.random((len(labels), 8, 8, 1))
+    return Table(
+        name="tiny",
+        origin="tests",
+        inputs=(0.7 * patterns[labels] + 0.3 * noise).astype(np.float32),
+        labels=labels,
+        recordings=np.arange(len(labels), dtype=np.int32) // 2,
+        classes=classes,
+        splits={
+            "train": classes[:4],
+            "validation": classes[4:6],
+            "test": classes[6:],
+        },
+        licence="none",
+        front_end={"rows": 8, "columns": 8},
+    )

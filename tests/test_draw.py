@@ -1,0 +1,283 @@
+"""Draws: equal on NumPy and JAX, without leaks, and all as likely."""
+
+import collections
+import functools
+import itertools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from htmaml_jax.data import draw
+from htmaml_jax.data.table import Table
+from htmaml_jax.errors import UserError
+
+# Compiling takes long on a busy machine; a deadline would only be flaky.
+slowly = functools.partial(settings, deadline=None, derandomize=True)
+WORDS = st.integers(0, 2**31 - 1)
+# Per class, the number of examples cut from each of its recordings.
+SIZES = st.lists(
+    st.lists(st.integers(1, 4), min_size=1, max_size=4),
+    min_size=1,
+    max_size=4,
+)
+UNEVEN = ((4, 1, 1, 1, 2), (1,) * 8, (3, 3, 3), (2, 1, 4, 2), (5, 1, 1, 1, 1))
+VARIED = draw.Shape(4, 2, 2, 2, 1)
+
+
+def table_of(sizes, order=0):
+    """Makes a table of shuffled rows; each class numbers from recording 0."""
+    labels = np.repeat(range(len(sizes)), [sum(some) for some in sizes])
+    recordings = np.concatenate([np.repeat(range(len(s)), s) for s in sizes])
+    mixed = np.random.default_rng(order).permutation(len(labels))
+    classes = tuple(f"class{i}" for i in range(len(sizes)))
+    return Table(
+        name="made-up",
+        origin="tests",
+        inputs=np.zeros((len(labels), 1, 1, 1), np.float32),
+        labels=labels[mixed].astype(np.int32),
+        recordings=recordings[mixed].astype(np.int32),
+        classes=classes,
+        splits={"train": classes, "test": classes[:1]},
+        licence="none",
+        front_end={},
+    )
+
+
+@st.composite
+def shapes(draw_):
+    way, shot = draw_(st.integers(1, 4)), draw_(st.integers(1, 3))
+    return draw.Shape(
+        way,
+        shot,
+        query=draw_(st.integers(1, 4)),
+        min_way=draw_(st.integers(1, way)),
+        min_shot=draw_(st.integers(1, shot)),
+    )
+
+
+@pytest.fixture(scope="module")
+def uneven():
+    return table_of(UNEVEN)
+
+
+@functools.cache
+def compiled(shape):
+    """Compiles (pool, seed, split, indices [n]) -> draws [n, ...]."""
+
+    def one(pool, seed, split, index):
+        return draw.draw(jnp, pool, shape, seed, split, index)
+
+    return jax.jit(jax.vmap(one, (None, None, None, 0)))
+
+
+def stacked(pool, shape, seed, split, indices):
+    """Draws on NumPy, one episode after the other."""
+    draws = [draw.draw(np, pool, shape, seed, split, i) for i in indices]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *draws)
+
+
+def accepted(table, shape):
+    try:
+        return draw.make_pool(table, "train", shape)
+    except UserError:
+        return None
+
+
+def refusal(table, shape, split="train"):
+    with pytest.raises(UserError) as caught:
+        draw.make_pool(table, split, shape)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@slowly(max_examples=10)
+@given(SIZES, shapes(), WORDS, WORDS, st.integers(0, 2))
+def test_jax_equals_numpy_for_any_shape(sizes, shape, seed, first, split):
+    pool = accepted(table_of(sizes), shape)
+    assume(pool is not None)
+    indices = np.array([first, first // 2, 0], np.int32)
+    plain = stacked(pool, shape, seed, split, indices)
+    traced = compiled(shape)(pool, seed, split, indices)
+    chex.assert_trees_all_equal(plain, jax.device_get(traced))
+    chex.assert_trees_all_equal_dtypes(plain, traced)
+
+
+@slowly(max_examples=200)
+@given(WORDS, WORDS, st.integers(0, 2))
+def test_jax_equals_numpy_for_any_seed_and_index(seed, index, split):
+    pool = draw.make_pool(table_of(UNEVEN), "train", VARIED)
+    indices = np.array([index, index // 3], np.int32)
+    chex.assert_trees_all_equal(
+        stacked(pool, VARIED, seed, split, indices),
+        jax.device_get(compiled(VARIED)(pool, seed, split, indices)),
+    )
+
+
+def test_jit_vmap_and_neither_agree(uneven):
+    """Compares the ways to call draw on JAX, seeds as plain numbers too."""
+    pool = draw.make_pool(uneven, "train", VARIED)
+    here = jax.device_put(pool)
+    plain = draw.draw(np, pool, VARIED, 5, 1, 77)
+    eager = draw.draw(jnp, here, VARIED, 5, 1, 77)
+    alone = jax.jit(lambda i: draw.draw(jnp, here, VARIED, 5, 1, i))(77)
+    many = compiled(VARIED)(pool, 5, 1, np.arange(70, 80))
+    for other in (eager, alone, jax.tree.map(lambda x: x[7], many)):
+        chex.assert_trees_all_equal(plain, jax.device_get(other))
+
+
+@given(st.lists(WORDS, min_size=1, max_size=4))
+@slowly(max_examples=50)
+def test_hash_is_lowbias32_on_plain_integers(words):
+    """Recomputes the hash with Python's integers, which never wrap."""
+
+    def mix(x):
+        x = (x ^ (x >> 16)) * 0x7FEB352D & 0xFFFFFFFF
+        x = (x ^ (x >> 15)) * 0x846CA68B & 0xFFFFFFFF
+        return x ^ (x >> 16)
+
+    state = 0
+    for word in words:
+        state = mix(((state ^ word) + 0x9E3779B9) & 0xFFFFFFFF)
+    assert draw.hashed(np, *words).tolist() == [state]
+    assert draw.hashed(jnp, *words).tolist() == [state]
+
+
+def check_no_leak(table, shape, drawn):
+    """Checks one episode against what the table says."""
+    for slot in range(shape.way):
+        # Absent slots are held to the same rules as those that count.
+        shots = drawn.support_mask.any(0)
+        support, query = drawn.support[slot][shots], drawn.query[slot]
+        rows = [*support, *query]
+        assert len(set(rows)) == len(rows)
+        assert set(table.labels[rows]) == {drawn.classes[slot]}
+        heard = set(table.recordings[support])
+        assert not heard & set(table.recordings[query])
+    assert len(set(drawn.classes.tolist())) == shape.way
+
+
+def safe_by_trial(table, shape):
+    """Tries every support set of every class: are enough queries left?"""
+    if shape.way > len(table.classes):
+        return False
+    for label in range(len(table.classes)):
+        mine = table.recordings[table.labels == label].tolist()
+        for support in itertools.combinations(mine, shape.shot):
+            if sum(r not in support for r in mine) < shape.query:
+                return False
+        if len(mine) < shape.shot:
+            return False
+    return True
+
+
+@slowly(max_examples=300)
+@given(SIZES, shapes(), WORDS, st.integers(0, 99))
+def test_pools_are_refused_exactly_when_a_draw_could_fail(
+    sizes, shape, seed, order
+):
+    table = table_of(sizes, order)
+    pool = accepted(table, shape)
+    assert (pool is not None) == safe_by_trial(table, shape)
+    for index in range(20 if pool else 0):
+        check_no_leak(table, shape, draw.draw(np, pool, shape, seed, 0, index))
+
+
+@pytest.mark.parametrize("query", [1, 2])
+def test_no_leak_at_the_edge_of_what_is_accepted(query):
+    """Draws where the largest recordings leave not one example to spare."""
+    shape = draw.Shape(2, 2, query, 1, 1)
+    edge = (4, 3) + (1,) * query
+    table = table_of([edge, edge])
+    pool = draw.make_pool(table, "train", shape)
+    tight = 0
+    for index in range(300):
+        drawn = draw.draw(np, pool, shape, 3, 0, index)
+        check_no_leak(table, shape, drawn)
+        shots = drawn.support_mask.any(0)
+        for support in drawn.support[:, shots]:
+            tight += set(table.recordings[support]) == {0, 1}
+    assert tight > 20
+    message = refusal(table, shape._replace(query=query + 1))
+    assert "class0" in message and "lower shot or query" in message
+
+
+def test_errors_name_split_and_class(uneven):
+    message = refusal(uneven, draw.Shape(6, 1, 1, 6, 1))
+    assert "'train'" in message and "6-way" in message and "5" in message
+    assert "'test'" in refusal(uneven, draw.Shape(2, 1, 1, 2, 1), "test")
+    # Only class 2 (recordings of 3, 3, 3) has fewer than 4 beside two.
+    message = refusal(
+        table_of([(1,) * 6, (1,) * 7, (3, 3, 3)]), draw.Shape(2, 2, 4, 2, 2)
+    )
+    assert "'class2'" in message and "3 recordings" in message
+    one = table_of([(1,) * 6, (9,)])
+    assert "'class1'" in refusal(one, draw.Shape(2, 1, 1, 2, 1))
+    message = refusal(uneven, VARIED, "dev")
+    assert "'dev'" in message and "test, train" in message
+
+
+def test_masks_lie_within_bounds_and_reach_both(uneven):
+    shape = draw.Shape(5, 3, 1, 2, 1)
+    table = table_of([(1,) * 6] * 5)
+    pool = draw.make_pool(table, "train", shape)
+    sizes = collections.Counter()
+    for index in range(400):
+        drawn = draw.draw(np, pool, shape, 0, 0, index)
+        ways = int(drawn.query_mask.any(1).sum())
+        shots = int(drawn.support_mask[0].sum())
+        # Real places come first and form a rectangle.
+        there = np.arange(5)[:, None] < ways
+        np.testing.assert_array_equal(
+            drawn.support_mask, there & (np.arange(3) < shots)
+        )
+        np.testing.assert_array_equal(drawn.query_mask, there)
+        sizes[ways, shots] += 1
+    assert set(sizes) == set(itertools.product(range(2, 6), range(1, 4)))
+    assert min(sizes.values()) > 400 / 12 / 2
+    fixed = draw.Shape(3, 2, 2, 3, 2)
+    drawn = draw.draw(
+        np, draw.make_pool(uneven, "train", fixed), fixed, 0, 0, 0
+    )
+    assert drawn.support_mask.all() and drawn.query_mask.all()
+
+
+def test_draws_depend_on_seed_split_and_index_alone(uneven):
+    pool = draw.make_pool(uneven, "train", VARIED)
+
+    def text(seed, split, index):
+        drawn = draw.draw(np, pool, VARIED, seed, split, index)
+        return repr([leaf.tolist() for leaf in drawn])
+
+    words = [*itertools.product(range(4), range(3), range(8))]
+    first = {word: text(*word) for word in words}
+    # Another order of calls, and a pool made anew, change nothing.
+    pool = draw.make_pool(table_of(UNEVEN), "train", VARIED)
+    assert {w: text(*w) for w in reversed(words)} == first
+    assert len(set(first.values())) == len(words)
+
+
+def within(counts, share, total):
+    """Checks counts against a binomial with five standard deviations."""
+    spread = np.sqrt(total * share * (1 - share))
+    np.testing.assert_array_less(np.abs(counts - total * share), 5 * spread)
+
+
+def test_classes_and_examples_are_drawn_uniformly():
+    total, shape = 6000, draw.Shape(3, 1, 2, 3, 1)
+    table = table_of([(1,) * 6] * 7)
+    pool = draw.make_pool(table, "train", shape)
+    drawn = jax.device_get(compiled(shape)(pool, 1, 0, np.arange(total)))
+    for slot in range(3):
+        classes = np.bincount(drawn.classes[:, slot], minlength=7)
+        within(classes, 1 / 7, total)
+    pairs = np.zeros((7, 7))
+    np.add.at(pairs, (drawn.classes[:, 0], drawn.classes[:, 1]), 1)
+    assert not pairs.diagonal().any()
+    within(pairs[~np.eye(7, dtype=bool)], 1 / 42, total)
+    for rows in (drawn.support, drawn.query[..., :1], drawn.query[..., 1:]):
+        within(np.bincount(rows.ravel(), minlength=42), 1 / 42, 3 * total)

@@ -1,0 +1,97 @@
+"""Evaluation: repeatable, from both sources, paired, in the agreed form."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+
+from htmaml_jax import evaluate, results, train
+from htmaml_jax.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Runs of maml and htmaml on a folder of tones."""
+    root = tmp_path_factory.mktemp("runs")
+    clips = tiny.write_clips(root / "clips")
+    for system in ("maml", "htmaml"):
+        fields = {"system": system, "train.steps": 4}
+        train.main(tiny.arguments(clips, root / system, **fields))
+    return root
+
+
+def test_same_values_twice_and_from_both_sources(runs):
+    first = evaluate.evaluate(runs / "htmaml")
+    again = evaluate.evaluate(runs / "htmaml")
+    hosted = evaluate.evaluate(
+        runs / "htmaml", overrides=[("data.loader", "tfdata")]
+    )
+    assert first["values"] == again["values"] == hosted["values"]
+    assert len(set(first["values"])) > 2
+
+
+def test_other_episodes_differ_and_are_not_compared(runs):
+    first = evaluate.evaluate(runs / "maml")
+    other = evaluate.evaluate(runs / "maml", overrides=[("eval.seed", "1")])
+    assert first["values"] != other["values"]
+    assert first["episodes_id"] != other["episodes_id"]
+    assert "different episodes" in results.compare([first], [other])
+
+
+def test_door_writes_results_and_paired_differences(runs, tmp_path, capsys):
+    out = tmp_path / "results"
+    evaluate.main(
+        [
+            str(runs / "maml"),
+            str(runs / "htmaml"),
+            "--config.eval.shot=2",
+            f"--out={out}",
+        ]
+    )
+    said = capsys.readouterr().out
+    assert "htmaml minus maml" in said and "paired" in said
+    path = out / "clips" / "htmaml-3w2s-s0.json"
+    found = json.loads(path.read_text())
+    wanted = (
+        "benchmark system variant seed split way shot query metric inductive "
+        "episodes values mean ci95 episodes_id data train config command "
+        "commit versions"
+    )
+    assert set(wanted.split()) <= set(found)
+    assert {"name", "fingerprint", "licence"} <= set(found["data"])
+    values = np.array(found["values"])
+    assert len(values) == found["episodes"] == 60
+    assert found["mean"] == pytest.approx(values.mean(), abs=1e-4)
+    half = 1.96 * values.std(ddof=1) / np.sqrt(60)
+    assert found["ci95"] == pytest.approx(half, abs=1e-4)
+    assert found["train"]["parameters"]["hyper"] > 0
+
+
+def test_paired_difference_averages_seeds_first():
+    def result(values):
+        same = dict.fromkeys(results.SAME, 0)
+        return same | {"values": values}
+
+    a = [result([1.0, 0.0, 1.0]), result([0.0, 0.0, 1.0])]
+    b = [result([0.5, 0.5, 0.0])]
+    mean, half = results.difference(a, b)
+    assert mean == pytest.approx((0.0 - 0.5 + 1.0) / 3)
+    assert half == pytest.approx(1.96 * np.std([0, -0.5, 1], ddof=1) / 3**0.5)
+
+
+def test_refusals(runs, tmp_path):
+    with pytest.raises(UserError, match="not a folder"):
+        evaluate.evaluate(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="no 'best' checkpoint"):
+        evaluate.evaluate(tmp_path)
+    with pytest.raises(UserError, match="net.width belongs to training"):
+        evaluate.evaluate(runs / "maml", overrides=[("net.width", "9")])
+    with pytest.raises(UserError, match="lower way"):
+        evaluate.evaluate(runs / "maml", overrides=[("eval.way", "40")])
+    (runs / "clips" / "tone00" / "0.wav").rename(runs / "moved.wav")
+    with pytest.raises(UserError, match="other content"):
+        evaluate.evaluate(runs / "maml")
+    (runs / "moved.wav").rename(runs / "clips" / "tone00" / "0.wav")

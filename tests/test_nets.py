@@ -1,0 +1,232 @@
+"""Layers of nets/ against those of JAX and Flax that they replace."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from htmaml_jax.nets.conv import conv, max_pool
+from htmaml_jax.nets.norm import GroupNorm, Norm
+
+TASKS = 2
+LETTERS = "DHW"
+
+
+@st.composite
+def cases(draw):
+    """Draws (space, window, strides, padding, channels in, out)."""
+    axes = draw(st.integers(1, 3))
+    window = draw(st.tuples(*[st.integers(1, 3)] * axes))
+    # At least the window, else VALID leaves nothing.
+    space = tuple(k + draw(st.integers(0, 4)) for k in window)
+    strides = draw(st.tuples(*[st.integers(1, 3)] * axes))
+    padding = draw(st.sampled_from(["SAME", "VALID"]))
+    return space, window, strides, padding, draw(st.integers(1, 3)), 2
+
+
+def lax_conv(inputs, kernel, strides, padding):
+    space = LETTERS[-len(strides) :]
+    names = (f"N{space}C", f"{space}IO", f"N{space}C")
+    return jax.lax.conv_general_dilated(
+        inputs,
+        kernel,
+        strides,
+        padding,
+        dimension_numbers=names,
+        precision="highest",
+    )
+
+
+def up_to_second_order(apply, point, direction, cotangent):
+    """Returns values, gradient, and the gradient's slope along `direction`.
+
+    The sine makes the result curved: a convolution alone is bilinear.
+    """
+
+    def loss(point):
+        outputs = apply(*point)
+        return jnp.sum(cotangent * jnp.sin(outputs)), outputs
+
+    gradient = jax.grad(loss, has_aux=True)
+    (slopes, values), (curves, moves) = jax.jvp(
+        gradient, (point,), (direction,)
+    )
+    return values, moves, slopes, curves
+
+
+def assert_close(ours, theirs, tolerance):
+    """Compares leaf by leaf, relative to the largest entry."""
+    pairs = zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
+    for x, y in pairs:
+        assert x.shape == y.shape and x.dtype == y.dtype
+        size = np.max(np.abs(y), initial=0)
+        # Some gradients vanish but for rounding; nothing is smaller than 1.
+        error = np.max(np.abs(x - y), initial=0) / max(size, 1)
+        assert error <= tolerance, (error, size)
+
+
+# A compilation costs a second, so examples are few and the same every time.
+@settings(max_examples=9, deadline=None, derandomize=True, database=None)
+@example(((5, 6), (3, 3), (2, 2), "SAME", 2, 2))
+@given(cases())
+def test_conv_is_lax_conv(case):
+    space, window, strides, padding, features, out = case
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+
+        def draw():
+            return (
+                rng.normal(size=(TASKS, 2, *space, features)),
+                rng.normal(size=(TASKS, *window, features, out)),
+            )
+
+        point, direction = draw(), draw()
+        shape = jax.eval_shape(
+            lambda x, k: lax_conv(x, k, strides, padding),
+            *[x[0] for x in point],
+        ).shape
+        cotangent = rng.normal(size=(TASKS, *shape))
+
+        @jax.jit
+        def both(point, direction, cotangent):
+            return [
+                # Each task has its own kernel, as in an inner loop.
+                jax.vmap(
+                    lambda p, d, c, f=f: up_to_second_order(
+                        lambda x, k: f(x, k, strides, padding), p, d, c
+                    )
+                )(point, direction, cotangent)
+                for f in (conv, lax_conv)
+            ]
+
+        for dtype, tolerance in ((np.float32, 1e-5), (np.float64, 1e-12)):
+            arrays = jax.tree.map(
+                lambda x, t=dtype: x.astype(t), (point, direction, cotangent)
+            )
+            assert_close(*both(*arrays), tolerance)
+
+
+def test_conv_refuses_another_padding():
+    with pytest.raises(ValueError, match="FULL"):
+        conv(jnp.zeros((1, 4, 1)), jnp.zeros((3, 1, 1)), (1,), "FULL")
+
+
+@pytest.mark.parametrize("space", [(4, 6), (5, 3)])
+def test_max_pool_is_flax_max_pool(space):
+    rng = np.random.default_rng(1)
+    shape = (2, *space, 3)
+    # All different, hence without ties, where a gradient is a convention.
+    inputs = rng.permutation(np.prod(shape)).reshape(shape) / 7.0
+    inputs = inputs.astype(np.float32)
+    out = (2, space[0] // 2, space[1] // 2, 3)
+    direction = rng.normal(size=shape).astype(np.float32)
+    cotangent = rng.normal(size=out).astype(np.float32)
+
+    def theirs(x):
+        return nn.max_pool(x, (2, 2), (2, 2))
+
+    run = jax.jit(up_to_second_order, static_argnums=0)
+    ours = run(max_pool, (inputs,), (direction,), cotangent)
+    assert ours[0].shape == out
+    assert_close(ours, run(theirs, (inputs,), (direction,), cotangent), 1e-6)
+
+
+def test_max_pool_has_finite_second_derivatives_where_values_tie():
+    """Differentiates an inner step through pooled maps that are mostly 0."""
+    rng = np.random.default_rng(2)
+    inputs = rng.normal(size=(4, 9, 8, 2)).astype(np.float32)
+    inputs[0] = 0  # A silent clip: every window ties.
+    kernel = rng.normal(size=(3, 3, 2, 8)).astype(np.float32)
+    norm = GroupNorm(4)
+    norm_params = norm.init(jax.random.key(0), inputs @ kernel[0, 0])
+
+    def loss(kernel):
+        x = conv(inputs, kernel, (1, 1))
+        x = max_pool(nn.relu(norm.apply(norm_params, x)))
+        return jnp.mean(jnp.tanh(x) ** 2)
+
+    @jax.jit
+    def after_step(kernel):
+        outer = lambda k: loss(k - 0.1 * jax.grad(loss)(k))  # noqa: E731
+        return jax.grad(outer)(kernel)
+
+    gradient = np.asarray(after_step(kernel))
+    assert np.all(np.isfinite(gradient))
+    assert np.max(np.abs(gradient)) > 0
+
+
+def test_group_norm_is_flax_group_norm():
+    rng = np.random.default_rng(3)
+    shape, groups = (3, 4, 5, 8), 4
+
+    def draw():
+        return (
+            {
+                "scale": rng.normal(size=shape[-1]),
+                "bias": rng.normal(size=shape[-1]),
+            },
+            # A mean that is not 0 shows a variance without its centre.
+            rng.normal(size=shape) + 0.5,
+        )
+
+    with jax.enable_x64(True):
+        run = jax.jit(up_to_second_order, static_argnums=0)
+        args = draw(), draw(), rng.normal(size=shape)
+        ours, theirs = (
+            run(lambda p, x, m=m: m.apply({"params": p}, x), *args)
+            for m in (GroupNorm(groups), nn.GroupNorm(groups))
+        )
+        assert_close(ours, theirs, 1e-10)
+
+
+def test_support_norm_stores_what_the_real_support_has():
+    rng = np.random.default_rng(4)
+    channels, epsilon = 8, 1e-5
+    support = rng.normal(2.0, 3.0, size=(5, 3, 4, channels))
+    support = support.astype(np.float32)
+    mask = np.array([1, 0, 1, 1, 0], np.float32)
+    support[mask == 0] = 1e4
+    query = rng.normal(size=(2, 3, 4, channels)).astype(np.float32)
+    params = {
+        "scale": rng.normal(size=channels).astype(np.float32),
+        "bias": rng.normal(size=channels).astype(np.float32),
+    }
+    norm = Norm("support")
+    variables = {"params": {"BatchNorm_0": params}}
+    real = support[mask > 0].astype(np.float64)
+    mean, variance = real.mean((0, 1, 2)), real.var((0, 1, 2))
+
+    def expected(x):
+        x = (x - mean) / np.sqrt(variance + epsilon)
+        return x * params["scale"] + params["bias"]
+
+    outputs, stored = norm.apply(
+        variables, support, mask, False, mutable=["batch_stats"]
+    )
+    stats = stored["batch_stats"]["BatchNorm_0"]
+    np.testing.assert_allclose(stats["mean"], mean, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(stats["var"], variance, rtol=1e-5)
+    np.testing.assert_allclose(
+        outputs[mask > 0], expected(real), rtol=1e-4, atol=1e-4
+    )
+    answers, after = norm.apply(
+        {**variables, **stored}, query, None, True, mutable=["batch_stats"]
+    )
+    np.testing.assert_allclose(answers, expected(query), rtol=1e-4, atol=1e-4)
+    # A query pass leaves the statistics alone.
+    for name, value in after["batch_stats"]["BatchNorm_0"].items():
+        np.testing.assert_array_equal(value, stats[name])
+
+
+def test_norm_none_has_no_effect_and_another_kind_is_refused():
+    inputs = np.ones((2, 3, 8), np.float32)
+    output, variables = Norm("none").init_with_output(
+        jax.random.key(0), inputs, None, False
+    )
+    np.testing.assert_array_equal(output, inputs)
+    assert not variables
+    with pytest.raises(ValueError, match="batch"):
+        Norm("batch").init(jax.random.key(0), inputs, None, False)

@@ -1,0 +1,63 @@
+"""What the README promises, run word for word."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+import shutil
+import sys
+
+import tiny
+
+from htmaml_jax import results, train
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+
+def test_ten_lines_adapt_to_a_folder_of_clips(tmp_path, monkeypatch, capsys):
+    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
+    code = next(b for b in blocks if "adapt.load" in b)
+    assert len(code.strip().splitlines()) <= 10
+    run = re.search(r'adapt\.load\("(.*?)"\)', code)[1]
+    clips = tiny.write_clips(tmp_path / "clips")
+    monkeypatch.chdir(tmp_path)
+    fields = {"train.steps": 30, "train.tasks": 4}
+    train.main(tiny.arguments(clips, tmp_path / run, **fields))
+    capsys.readouterr()
+    new = tmp_path / "new_clips"
+    new.mkdir()
+    for name in ("tone02", "tone12"):
+        for clip in range(3):
+            target = tmp_path / "my_clips" / name / f"{clip}.wav"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(clips / name / f"{clip}.wav", target)
+        shutil.copy(clips / name / "4.wav", new / f"{name}.wav")
+    exec(compile(code, "README.md", "exec"), {})
+    said = capsys.readouterr().out.split()
+    # The new clips were cut from the same tones: named as they should be.
+    assert said[said.index("tone02.wav") + 1] == "tone02"
+    assert said[said.index("tone12.wav") + 1] == "tone12"
+
+
+def test_tables_agree_with_results():
+    import tables
+
+    found = results.read_all(ROOT / "results")
+    assert tables.fill(README, found) == README
+    assert all(results.file_name(x) for x in found)
+
+
+def test_results_are_whole():
+    """Each stored mean is that of its values, under its own name."""
+    for path in (ROOT / "results").glob("*/*.json"):
+        found = json.loads(path.read_text())
+        values = found["values"]
+        assert len(values) == found["episodes"] >= 1000
+        assert abs(sum(values) / len(values) - found["mean"]) < 1e-4
+        assert results.file_name(found) == str(
+            path.relative_to(ROOT / "results")
+        )
+        assert "dirty" not in found["commit"]
