@@ -16,15 +16,14 @@ from htmaml_jax import config
 def get_config(arg=None):
     """Returns the config; `arg` is the text after the colon."""
     c = config.default()
-    c.net.down = "stride"
+    c.data.channels = 2
+    c.net.down = "stem"
     c.outer.augment.update(
         roll=0.5,
         time_mask=0.2,
         row_mask=0.2,
         gain=0.1,
-        reverse=0.5,
-        shift=0.1,
+        blend=0.4,
     )
-    c.train.update(steps=1500, tasks=8)
-    c.eval.episodes = 1000
+    c.train.update(steps=1200, tasks=8, val_every=0.1, val_episodes=300)
     return config.parse(c, arg)

@@ -39,7 +39,7 @@ def default() -> ConfigDict:
         {
             "system": "htmaml",
             "data": {
-                "name": "auto",  # auto | esc50-pack | esc50 | esc10 | clips | ...
+                "name": "auto",  # or one of data.find.NAMES
                 "dir": "",  # where to look first; see README for the order
                 "download": False,  # agree to fetch the original archive
                 "split": "animals",  # animals | metaaudio
@@ -77,6 +77,7 @@ def default() -> ConfigDict:
                 "layers": 2,
                 "heads": 2,
                 "dropout": 0.1,
+                "scale": 0.1,
                 "move_penalty": 0.0,
                 # (regular expression on the path, family); first match wins
                 "rules": (
@@ -100,6 +101,7 @@ def default() -> ConfigDict:
                     "mix": 0.0,
                     "reverse": 0.0,
                     "shift": 0.0,
+                    "blend": 0.0,
                 },
             },
             "train": {

@@ -124,6 +124,7 @@ def build(config: Any, way: int, transductive: bool = False) -> Learner:
             hyper.layers,
             hyper.heads,
             hyper.dropout,
+            hyper.scale,
         )
 
     def init(key, episode):

@@ -62,7 +62,7 @@ def test_no_strength_changes_nothing():
 
 def test_inputs_alone_change_and_only_with_the_key():
     episode = draw_episode()
-    strengths = Strengths(0.5, 0.2, 0.2, 0.1, 0.3, 0.5, 0.2)
+    strengths = Strengths(0.5, 0.2, 0.2, 0.1, 0.3, 0.5, 0.2, 0.3)
     assert all(strengths)
     one, again, other = (
         augment(e, jax.random.key(k), WAY, strengths)
@@ -193,3 +193,32 @@ def test_padding_never_enters_the_mix():
                 off = np.abs(clip + w[:, None] * away - draw).max(axis=1)
                 best = np.argmin(off)
                 assert off[best] < 1e-4 and -1e-6 <= w[best] <= 0.4
+
+
+def test_blend_mixes_every_class_with_one_other_by_one_weight():
+    episode = draw_episode(alike=True)
+    clips = episode.support.inputs[:WAY].copy().reshape(WAY, -1)
+    for side in (episode.support, episode.query):
+        side.inputs[side.mask == 0] = 1e6
+    result = many(episode, blend=0.4)
+    steps, weights = set(), []
+    for draw in range(DRAWS):
+        found = []
+        for side in (result.support, result.query):
+            for i in np.flatnonzero(side.mask[draw]):
+                slot = side.targets[draw, i]
+                new = side.inputs[draw, i].ravel()
+                for step in range(1, WAY):
+                    away = clips[(slot + step) % WAY] - clips[slot]
+                    w = away @ (new - clips[slot]) / (away @ away)
+                    off = np.abs(clips[slot] + w * away - new).max()
+                    if off < 1e-4:
+                        found.append((step, w))
+        # One for each of the real examples, and all of them equal.
+        assert len(found) == WAY * 5 - 2
+        assert len({step for step, _ in found}) == 1
+        assert np.ptp([w for _, w in found]) < 1e-4
+        steps.add(found[0][0])
+        weights.append(found[0][1])
+    assert steps == set(range(1, WAY))
+    assert -1e-4 <= min(weights) and 0.3 < max(weights) <= 0.4 + 1e-4

@@ -281,3 +281,9 @@ def test_classes_and_examples_are_drawn_uniformly():
     within(pairs[~np.eye(7, dtype=bool)], 1 / 42, total)
     for rows in (drawn.support, drawn.query[..., :1], drawn.query[..., 1:]):
         within(np.bincount(rows.ravel(), minlength=42), 1 / 42, 3 * total)
+    # What one class gives says nothing about what the next one gives.
+    place = np.empty(42, int)
+    place[pool.examples] = np.arange(6)
+    pairs = np.zeros((6, 6))
+    np.add.at(pairs, tuple(place[drawn.support[:, :2, 0]].T), 1)
+    within(pairs, 1 / 36, total)

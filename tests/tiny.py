@@ -34,7 +34,7 @@ FIELDS = {
 
 
 def write_clips(
-    root: pathlib.Path, classes: int = 14, clips: int = 5
+    root: pathlib.Path, classes: int = 20, clips: int = 5
 ) -> pathlib.Path:
     """Writes a folder of tones, one class per pitch."""
     rng = np.random.default_rng(0)
@@ -43,7 +43,7 @@ def write_clips(
         folder = root / f"tone{label:02}"
         folder.mkdir(parents=True)
         for clip in range(clips):
-            pitch = 150 * (label + 1) * rng.uniform(0.95, 1.05)
+            pitch = 90 * (label + 1) * rng.uniform(0.95, 1.05)
             wave = np.sin(2 * np.pi * pitch * time + rng.uniform(0, 6))
             wave += rng.normal(0, 0.3, len(time))
             soundfile.write(folder / f"{clip}.wav", 0.2 * wave, RATE)

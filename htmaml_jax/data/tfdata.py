@@ -41,7 +41,7 @@ def tfdata(table: Table, shape: draws.Shape, split: str, seed: int) -> Source:
             parts = tf.numpy_function(build, [index], (*_PARTS, *_PARTS))
             for part, size in zip(parts, sizes * 2, strict=True):
                 part.set_shape(size)
-            return parts, index
+            return tuple(parts), index
 
         item = table.inputs.shape[1:]
         sizes = ((None, *item), (None,), (None,))

@@ -48,6 +48,10 @@ class Generator(nn.Module):
       layers: transformer blocks.
       heads: attention heads.
       dropout: rate on the residual branches.
+      scale: size of the tokens that families decode. Adam moves a
+        zero-initialised head by its learning rate per weight, whatever the
+        gradient; D tokens of size 1 would then move a base weight by many
+        times its own size within a few updates.
     """
 
     lines: tuple[Line, ...]
@@ -55,6 +59,7 @@ class Generator(nn.Module):
     layers: int = 2
     heads: int = 2
     dropout: float = 0.0
+    scale: float = 0.1
 
     @nn.compact
     def __call__(
@@ -74,7 +79,7 @@ class Generator(nn.Module):
         for i in range(self.layers):
             block = Block(self.heads, self.dropout, name=f"block{i}")
             tokens = block(tokens, valid, deterministic)
-        tokens = nn.LayerNorm(name="norm")(tokens)
+        tokens = self.scale * nn.LayerNorm(name="norm")(tokens)
         position = {x.path: way + 1 + i for i, x in enumerate(moved)}
         leaves, tree = jax.tree.flatten(params)
         out = []

@@ -28,6 +28,9 @@ class Strengths(NamedTuple):
       mix: largest weight of another clip of the episode.
       reverse: probability that a class is reversed in time.
       shift: largest move of a class along the rows, as a share of them.
+      blend: largest weight of a second class in each class: the episode's
+        classes become mixtures of two, all with one weight (after MLTI, Yao
+        et al., arXiv 2106.02695, with both tasks taken from one episode).
     """
 
     roll: float = 0.0
@@ -37,6 +40,7 @@ class Strengths(NamedTuple):
     mix: float = 0.0
     reverse: float = 0.0
     shift: float = 0.0
+    blend: float = 0.0
 
 
 def augment(
@@ -45,13 +49,17 @@ def augment(
     """Augments support and query inputs [B, H, W, C] of an episode."""
     if not any(strengths):
         return episode
-    keys = jax.random.split(key, 3)
+    keys = jax.random.split(key, 4)
     classes = _draw_classes(keys[0], way, strengths)
+    step, weight = _draw_blend(keys[3], way, strengths.blend)
 
     def side(batch: Batch, key: jax.Array) -> Batch:
+        key, other, second = jax.random.split(key, 3)
         mine = jax.tree.map(lambda x: x[batch.targets], classes)
         x = jax.vmap(_change_class)(batch.inputs, *mine)
-        key, other = jax.random.split(key)
+        if strengths.blend:
+            partner = _partners(batch, (batch.targets + step) % way, second)
+            x = (1 - weight) * x + weight * x[partner]
         x = _mix(x, batch.mask, other, strengths.mix)
         each = jax.random.split(key, x.shape[0])
         x = jax.vmap(lambda x, k: _change_clip(x, k, strengths))(x, each)
@@ -71,6 +79,26 @@ def _draw_classes(key, way, strengths):
     limit = strengths.shift
     shift = jax.random.uniform(second, (way,), minval=-limit, maxval=limit)
     return reverse, shift
+
+
+def _draw_blend(key, way, limit):
+    """Draws how far on the partner of a class is, and its weight."""
+    first, second = jax.random.split(key)
+    step = jax.random.randint(first, (), 1, max(way, 2))
+    return step, jax.random.uniform(second, (), maxval=limit)
+
+
+def _partners(batch, wanted, key):
+    """Picks for each example [B] a real example of the class `wanted` [B].
+
+    An example whose wanted class is absent is its own partner.
+    """
+    fits = wanted[:, None] == batch.targets[None, :]
+    fits &= batch.mask[None, :] > 0
+    self = jnp.eye(len(wanted), dtype=bool)
+    fits = jnp.where(fits.any(axis=1, keepdims=True), fits, self)
+    odds = jnp.where(fits, 0.0, -jnp.inf)
+    return jax.random.categorical(key, odds)
 
 
 def _change_class(x, reverse, shift):

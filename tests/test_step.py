@@ -1,0 +1,248 @@
+"""The compiled meta-update: devices, chunks, traces, learning, optimizer."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.tree_util import tree_leaves_with_path as leaves_with_path
+from test_meta_gradient import draw_meta
+
+from htmaml_jax import config, systems
+from htmaml_jax.episode import Batch, Episode
+from htmaml_jax.hyper.rules import path_of
+from htmaml_jax.run import mesh as meshes
+from htmaml_jax.run import step
+
+WAY, QUERY, SIZE, CLASSES, TASKS = 3, 2, 8, 8, 4
+# (devices, chunk) of the update; the first is what the others must equal.
+SPLITS = [(1, 1), (1, 2), (1, 4), (2, 1), (4, 1)]
+EVAL_SPLITS = [(1, 2), (4, 1)]
+
+
+def make_learner(inner_steps=1, dropout=0.0, gain=0.0):
+    fields = config.default()
+    fields.net.update(width=8, blocks=1)
+    fields.embed.update(width=8, dim=8)
+    fields.hyper.update(dim=8, layers=1, dropout=dropout)
+    fields.inner.steps = inner_steps
+    fields.outer.augment.gain = gain
+    return systems.build(fields, WAY)
+
+
+def patterns():
+    """Draws one picture per class."""
+    shape = (CLASSES, SIZE, SIZE, 1)
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def episodes(shared, pieces):
+    """Draws tasks on device: pictures of WAY classes, with noise."""
+
+    def one(index):
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(7), index))
+        classes = jax.random.permutation(keys[0], CLASSES)[:WAY]
+        targets = jnp.tile(jnp.arange(WAY), 1 + QUERY)
+        noise = jax.random.normal(keys[1], (len(targets), SIZE, SIZE, 1))
+        inputs = shared[classes[targets]] + 0.5 * noise
+        every = Batch(inputs, targets, jnp.ones(len(targets)))
+        support, query = (
+            jax.tree.map(lambda x, p=part: x[p], every)
+            for part in (slice(WAY), slice(WAY, None))
+        )
+        return Episode(support, query, index, jnp.int32(0))
+
+    return jax.vmap(one)(pieces)
+
+
+def indices(update=0):
+    return TASKS * update + np.arange(TASKS, dtype=np.int32)
+
+
+def first_episode():
+    batch = jax.eval_shape(episodes, patterns(), indices())
+    return jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), batch)
+
+
+def save_updates(path):
+    """Writes gradients and accuracies of every split; needs 4 devices."""
+    learner = make_learner(dropout=0.1, gain=0.5)
+    rng = np.random.default_rng(1)
+    meta = draw_meta(learner, first_episode(), rng)
+    meta = jax.tree.map(lambda x: x.astype(np.float32), meta)
+    # Its state is the gradient. Adam would blow up the rounding of entries
+    # that vanish, and its first update has rate 0.
+    optimizer = optax.trace(0.0)
+    found = {}
+    for devices, chunk in SPLITS:
+        mesh = meshes.make_mesh(TASKS, devices)
+        assert mesh.size == devices
+        update = step.make_train_step(learner, optimizer, episodes, mesh, chunk)
+        state = step.State(jnp.int32(0), meta, optimizer.init(meta))
+        state, metrics = update(
+            meshes.replicate(mesh, state),
+            meshes.replicate(mesh, jax.random.key(3)),
+            meshes.replicate(mesh, patterns()),
+            meshes.shard(mesh, indices()),
+        )
+        assert int(state.step) == 1
+        name = f"{devices}x{chunk}"
+        for keys, x in leaves_with_path(state.optimizer.trace):
+            found[f"{name}/gradient/{path_of(keys)}"] = x
+        for key, x in metrics.items():
+            found[f"{name}/metrics/{key}"] = x
+    for devices, chunk in EVAL_SPLITS:
+        mesh = meshes.make_mesh(TASKS, devices)
+        found[f"{devices}x{chunk}/accuracy"] = step.make_eval_step(
+            learner, episodes, mesh, chunk
+        )(
+            meshes.replicate(mesh, meta),
+            meshes.replicate(mesh, patterns()),
+            meshes.shard(mesh, indices()),
+        )
+    np.savez(path, **{k: np.asarray(v) for k, v in found.items()})
+
+
+def test_update_is_the_same_on_any_devices_and_chunks(tmp_path):
+    """Runs this file as a program: devices are counted when JAX starts."""
+    root = pathlib.Path(__file__).parents[1]
+    path = tmp_path / "updates.npz"
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "JAX_NUM_CPU_DEVICES": "4",
+        # It compiles a lot and computes little.
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "XLA_FLAGS": "",
+        "PYTHONPATH": str(root),
+    }
+    command = [sys.executable, __file__, str(path)]
+    done = subprocess.run(
+        command, env=environment, cwd=root, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = dict(np.load(path))
+
+    def group(split, prefix):
+        start = f"{split[0]}x{split[1]}/{prefix}"
+        return np.concatenate(
+            [x.ravel() for k, x in sorted(found.items()) if k.startswith(start)]
+        )
+
+    names = [f"gradient/{x}/" for x in ("base", "hyper", "embed", "inner")]
+    for name in [*names, "metrics/"]:
+        expected = group(SPLITS[0], name)
+        size = np.linalg.norm(expected)
+        assert size > 1e-4
+        for split in SPLITS[1:]:
+            error = np.linalg.norm(group(split, name) - expected) / size
+            assert error < 1e-5, (name, split, error)
+    expected, other = (group(x, "accuracy") for x in EVAL_SPLITS)
+    assert expected.shape == (TASKS,)
+    np.testing.assert_allclose(expected, other, atol=1e-6)
+    # Else their order would be untested.
+    assert len(set(expected)) > 1
+
+
+def test_training_learns_and_is_traced_once():
+    updates, traces = 30, []
+
+    def counted(shared, pieces):
+        traces.append(1)
+        return episodes(shared, pieces)
+
+    learner = make_learner(inner_steps=2)
+    outer = config.default().outer
+    outer.rate = 1e-2
+    optimizer = step.make_optimizer(outer, updates)
+    mesh = meshes.make_mesh(TASKS, 1)
+    key = meshes.replicate(mesh, jax.random.key(0))
+    state = step.init_state(learner, optimizer, key, first_episode())
+    state = meshes.replicate(mesh, state)
+    shared = meshes.replicate(mesh, patterns())
+    update = step.make_train_step(learner, optimizer, counted, mesh, TASKS)
+    losses, counts = [], []
+    for i in range(updates):
+        pieces = meshes.shard(mesh, indices(i))
+        state, metrics = update(state, key, shared, pieces)
+        losses.append(float(metrics["loss"]))
+        counts.append(len(traces))
+    assert counts[-1] == counts[0] > 0
+    # Nor was the one trace compiled twice, for two layouts of the state.
+    assert update._cache_size() == 1
+    assert int(state.step) == updates
+    begin, end = np.mean(losses[:5]), np.mean(losses[-5:])
+    print(f"loss {begin:.3f} -> {end:.3f}")
+    assert end < 0.75 * begin
+
+
+def zero_gradient_updates(outer, steps):
+    """Returns every update of a meta of ones under gradients of 0."""
+    meta = {
+        "base": {
+            "kernel": np.ones((2, 3), np.float32),
+            "bias": np.ones(3, np.float32),
+        },
+        "embed": {
+            "kernel": np.ones((2, 3), np.float32),
+            "bias": np.ones(3, np.float32),
+        },
+        "hyper": {
+            "kernel": np.ones((2, 3), np.float32),
+            "scale": np.ones(3, np.float32),
+        },
+        "inner": {"kernel": np.ones((2, 3), np.float32)},
+    }
+    optimizer = step.make_optimizer(outer, steps)
+    zeros = jax.tree.map(np.zeros_like, meta)
+    run = jax.jit(lambda state: optimizer.update(zeros, state, meta))
+    state, found = optimizer.init(meta), []
+    for _ in range(steps + 1):
+        updates, state = run(state)
+        found.append(jax.tree.map(np.asarray, updates))
+    return found
+
+
+def test_decay_reaches_matrices_that_read_the_task_and_follows_the_rate():
+    outer = config.default().outer
+    outer.update(rate=0.2, warmup=0.25, floor=0.1, decay=0.5)
+    steps, warmup = 20, 5
+    found = zero_gradient_updates(outer, steps)
+    # Under gradients of 0 an update is -rate * decay * parameter.
+    rates = []
+    for updates in found:
+        rate = -updates["hyper"]["kernel"][0, 0] / outer.decay
+        rates.append(rate)
+        for keys, x in leaves_with_path(updates):
+            path = path_of(keys)
+            decays = path in ("embed/kernel", "hyper/kernel")
+            expected = -rate * outer.decay if decays else 0
+            np.testing.assert_allclose(x, expected, rtol=1e-6, err_msg=path)
+    assert rates[0] == 0
+    assert np.argmax(rates) == warmup
+    np.testing.assert_allclose(rates[warmup], outer.rate, rtol=1e-6)
+    final = outer.floor * outer.rate
+    np.testing.assert_allclose(rates[steps], final, rtol=1e-5)
+    assert np.all(np.diff(rates[:warmup]) > 0)
+    assert np.all(np.diff(rates[warmup:]) < 0)
+
+
+def test_gradients_are_clipped_by_their_common_norm():
+    outer = config.default().outer
+    meta = {"base": np.zeros(3, np.float32), "hyper": np.zeros(4, np.float32)}
+    optimizer = step.make_optimizer(outer, 10)
+    gradient = jax.tree.map(lambda x: x + 100.0, meta)
+    _, state = optimizer.update(gradient, optimizer.init(meta), meta)
+    mean = optax.tree.get(state, "mu")
+    # Adam's first mean is 0.1 of what it was given.
+    size = 10 * optax.tree.norm(mean)
+    np.testing.assert_allclose(size, outer.clip, rtol=1e-5)
+    np.testing.assert_allclose(mean["base"][0], mean["hyper"][0], rtol=1e-6)
+
+
+if __name__ == "__main__":
+    save_updates(sys.argv[1])
