@@ -61,7 +61,11 @@ def load(data: Any) -> Table:
     if os.environ.get("HTMAML_DATA"):
         folder = _folder(os.environ["HTMAML_DATA"], "$HTMAML_DATA")
         if table := _read(folder, data, front, clips=data.name == "clips"):
-            return table
+            # Results travel; the place of a folder on one machine need not.
+            origin = pathlib.Path(table.origin)
+            if origin.is_relative_to(folder):
+                origin = f"$HTMAML_DATA/{origin.relative_to(folder)}"
+            return dataclasses.replace(table, origin=str(origin))
     which = "esc10" if data.name == "esc10" else "esc50"
     tfds_dir = pathlib.Path(
         os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
