@@ -67,10 +67,17 @@ def read_config(
         )
     spec = importlib.util.spec_from_file_location("config_file", path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config(arg)
+    try:
+        spec.loader.exec_module(module)
+        get_config = module.get_config
+    except (SyntaxError, NameError, ImportError, AttributeError) as error:
+        raise UserError(
+            f"config {path} is not a config ({error}); it must define "
+            "get_config(arg), as configs/asc.py does."
+        ) from error
+    config = get_config(arg)
     for name, value in overrides:
-        configs.set_field(config, name, value)
+        configs.set_fields(config, name, value)
     configs.check(config)
     return config, path.stem
 
@@ -78,15 +85,30 @@ def read_config(
 def restore_config(
     fields: dict, overrides: Sequence[tuple[str, str]] = ()
 ) -> ConfigDict:
-    """Rebuilds a config from a checkpoint's JSON; only eval.* may change."""
-    config = ConfigDict(fields).lock()
+    """Rebuilds a config from a checkpoint's JSON.
+
+    What describes the training stays; what describes the judging, the
+    machine and the place of the data can be overridden. Fields younger than
+    the checkpoint get their defaults.
+    """
+    config = configs.default()
+    known = configs.flat(config)
+    config.update(fields)
+    lost = sorted(configs.flat(config).keys() - known.keys())
+    if lost:
+        raise UserError(
+            f"the checkpoint has config fields unknown here: "
+            f"{', '.join(lost)}; use the version that wrote it."
+        )
+    config.lock()
     for name, value in overrides:
-        if not name.startswith(("eval.", "run.", "data.")):
+        free = name.startswith(("eval.", "run.", "data."))
+        if not free or name in configs.OF_TRAINING:
             raise UserError(
-                f"{name} belongs to training; a finished run's eval.*, "
-                "run.* and data.* can be overridden."
+                f"{name} belongs to training and cannot be changed "
+                "afterwards; eval.*, run.* and the place of the data can."
             )
-        configs.set_field(config, name, value)
+        configs.set_fields(config, name, value)
     configs.check(config)
     return config
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import math
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -31,6 +32,29 @@ FREE = (
 )
 # Part of the run's identity although they stand under a free group.
 FIXED = ("run.seed",)
+# What evaluation may not change: it says how a checkpoint came to be.
+OF_TRAINING = (
+    "run.seed",
+    *(
+        f"data.{name}"
+        for name in "way shot query min_way min_shot rate window hop mels "
+        "seconds top_db rows columns channels".split()
+    ),
+)
+_POSITIVE = """
+data.way data.shot data.query eval.way eval.shot eval.query eval.episodes
+train.steps train.tasks train.val_episodes train.val_every net.width
+net.blocks data.rows data.columns log.every outer.rate
+"""
+_CHOICES = {
+    "data.loader": ("device", "tfdata"),
+    "embed.body": ("base", "own"),
+    "eval.split": ("train", "validation", "test"),
+    "net.down": ("pool", "stem", "stride"),
+    "net.norm": ("group", "support", "none"),
+    "net.pool": ("flat", "columns", "mean"),
+    "run.precision": ("float32",),
+}
 
 
 def default() -> ConfigDict:
@@ -142,9 +166,14 @@ def parse(config: ConfigDict, arg: str | None) -> ConfigDict:
                 f"{item!r} after the colon of --config is not name=value."
             )
         name, text = item.split("=", 1)
-        for path in SHORTHANDS.get(name, (name,)):
-            set_field(config, path, text)
+        set_fields(config, name, text)
     return config.lock()
+
+
+def set_fields(config: ConfigDict, name: str, text: str) -> None:
+    """Sets one field by its path, or the fields of a shorthand."""
+    for path in SHORTHANDS.get(name, (name,)):
+        set_field(config, path, text)
 
 
 def set_field(config: ConfigDict, path: str, text: str) -> None:
@@ -211,15 +240,19 @@ def _plain(value):
 
 def check(config: ConfigDict) -> None:
     """Refuses values that cannot work, before anything is touched."""
-    positive = (
-        "data.way data.shot data.query eval.way eval.shot eval.query "
-        "eval.episodes train.steps train.tasks train.val_episodes net.width "
-        "net.blocks data.rows data.columns log.every"
-    )
     fields = flat(config)
-    for path in positive.split():
-        if fields[path] < 1:
-            raise UserError(f"{path} is {fields[path]}; it must be at least 1.")
+    for path in _POSITIVE.split():
+        least = 1 if isinstance(fields[path], int) else 0
+        if not least <= fields[path] < math.inf or fields[path] == 0:
+            raise UserError(
+                f"{path} is {fields[path]}; it must be "
+                + ("at least 1." if least else "positive.")
+            )
+    for path in ("run.seed", "eval.seed"):
+        if not 0 <= fields[path] < 2**31:
+            raise UserError(
+                f"{path} is {fields[path]}; it must lie in 0 .. 2**31 - 1."
+            )
     if config.inner.steps < 0:
         raise UserError("inner.steps must not be negative.")
     smallest = min(config.data.rows, config.data.columns)
@@ -229,14 +262,7 @@ def check(config: ConfigDict) -> None:
             f"but data.rows and data.columns leave only {smallest}; use "
             "fewer blocks or larger inputs."
         )
-    for path, allowed in {
-        "data.loader": ("device", "tfdata"),
-        "net.norm": ("group", "support", "none"),
-        "net.pool": ("flat", "columns", "mean"),
-        "embed.body": ("base", "own"),
-        "net.down": ("pool", "stem", "stride"),
-        "run.precision": ("float32",),
-    }.items():
+    for path, allowed in _CHOICES.items():
         if fields[path] not in allowed:
             raise UserError(
                 f"{path} is {fields[path]!r}; choose from {', '.join(allowed)}."

@@ -1,6 +1,7 @@
 """Finding the data: the order of places, and what is refused."""
 
 import csv
+import dataclasses
 import os
 import pathlib
 import sys
@@ -17,6 +18,14 @@ from htmaml_jax.data.audio import FrontEnd
 from htmaml_jax.errors import UserError
 
 ARCHIVE = "esc50_logmel_gray.zip"
+
+
+@dataclasses.dataclass(frozen=True)
+class Read:
+    """Stands for a table: which reader ran, and where."""
+
+    reader: str
+    origin: str
 
 
 @pytest.fixture
@@ -36,8 +45,10 @@ def home(tmp_path, monkeypatch):
     # The real one imports TFDS.
     builders = types.SimpleNamespace(load_esc=load_esc)
     monkeypatch.setitem(sys.modules, "htmaml_jax.data.builders", builders)
-    monkeypatch.setattr(esc, "read_pack", lambda f, *_: ("pack", str(f)))
-    monkeypatch.setattr(clips, "read_folder", lambda f, *_: ("clips", str(f)))
+    monkeypatch.setattr(esc, "read_pack", lambda f, *_: Read("pack", str(f)))
+    monkeypatch.setattr(
+        clips, "read_folder", lambda f, *_: Read("clips", str(f))
+    )
     monkeypatch.setattr(synthetic, "calls", lambda _: ("synthetic",))
     return tmp_path
 
@@ -68,13 +79,13 @@ def test_order(home, data, monkeypatch):
     monkeypatch.setenv("HTMAML_DATA", str(home / "env"))
     assert find.load(data) == ("esc50", f"data_dir={tfds}")
     pack = make(home / "env" / esc.PACK)
-    assert find.load(data) == ("pack", str(pack))
+    assert find.load(data) == Read("pack", f"$HTMAML_DATA/{pack.name}")
 
     pack = make(home / "mine" / esc.PACK)
     data.dir = str(pack.parent)
-    assert find.load(data) == ("pack", str(pack))
+    assert find.load(data) == Read("pack", str(pack))
     data.dir = str(pack)
-    assert find.load(data) == ("pack", str(pack))
+    assert find.load(data) == Read("pack", str(pack))
 
     data.name = "synthetic-calls"
     assert find.load(data) == ("synthetic",)
@@ -89,7 +100,7 @@ def test_download_comes_before_synthetic_and_after_what_is_here(home, data):
     make(home / "tfds" / "esc10")
     assert find.load(data) == ("esc10", where)
     data.name, data.dir = "auto", str(make(home / "mine" / esc.PACK))
-    assert find.load(data)[0] == "pack"
+    assert find.load(data).reader == "pack"
 
 
 @pytest.mark.parametrize("tree", ["", "ESC-50-master", "ESC-50"])
@@ -105,7 +116,7 @@ def test_esc50_trees(home, data, tree, mark):
     make(home / "mine" / esc.PACK)
     assert find.load(data) == want
     data.name = "auto"
-    assert find.load(data)[0] == "pack"
+    assert find.load(data).reader == "pack"
 
 
 def test_esc10_tree(home, data):
@@ -117,13 +128,13 @@ def test_esc10_tree(home, data):
 def test_own_clips(home, data, monkeypatch):
     make(home / "mine" / "frog")
     data.dir = str(home / "mine")
-    assert find.load(data) == ("clips", data.dir)
+    assert find.load(data) == Read("clips", data.dir)
     data.name = "clips"
-    assert find.load(data) == ("clips", data.dir)
+    assert find.load(data) == Read("clips", data.dir)
     # In the shared data folder they are taken only on request.
     data.dir = ""
     monkeypatch.setenv("HTMAML_DATA", str(home / "mine"))
-    assert find.load(data) == ("clips", str(home / "mine"))
+    assert find.load(data) == Read("clips", "$HTMAML_DATA/.")
     data.name = "auto"
     assert find.load(data) == ("synthetic",)
 
@@ -191,6 +202,16 @@ def test_half_extracted_pack(pack, data):
     (pack / ARCHIVE).unlink()
     refused(data, pack / ARCHIVE, "is missing")
     (pack / ARCHIVE).write_bytes(whole)
+    whole = (pack / "meta.csv").read_text()
+    for damage in (
+        whole.replace("src_file", "source"),
+        whole[: whole.index("\n") + 1],
+        whole.replace(",0,", ",99,", 1),
+        whole.rstrip().rpartition(",")[0],
+    ):
+        assert damage != whole
+        (pack / "meta.csv").write_text(damage)
+        refused(data, pack / "meta.csv", "copy the file again")
     (pack / "meta.csv").unlink()
     refused(data, pack / "meta.csv", "is missing", "copy it again")
 

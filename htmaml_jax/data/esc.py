@@ -10,6 +10,7 @@ import csv
 import io
 import pathlib
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -64,6 +65,24 @@ def splits_named(name: str) -> dict[str, tuple[str, ...]]:
     return SPLITS[name]
 
 
+def _read_meta(path: pathlib.Path) -> list[dict[str, str]]:
+    """Reads the list of pictures, or says which line cannot be used."""
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:
+        rows = list(csv.DictReader(file))
+    wanted = ("filename", "target", "src_file")
+    for number, row in enumerate(rows, 2):
+        target = row.get("target") or ""
+        whole = all(row.get(name) for name in wanted)
+        if not whole or target not in map(str, range(len(CLASSES))):
+            raise UserError(
+                f"{path} line {number} lacks {', '.join(wanted)}, or its "
+                "target is not 0 to 49; copy the file again."
+            )
+    if not rows:
+        raise UserError(f"{path} lists no picture; copy the file again.")
+    return rows
+
+
 def read_pack(folder: pathlib.Path, front: FrontEnd, split: str) -> Table:
     """Reads the log-mel pack at a folder named `esc50_logmel_png`.
 
@@ -79,8 +98,7 @@ def read_pack(folder: pathlib.Path, front: FrontEnd, split: str) -> Table:
                 f"{path} is missing: the ESC-50 pack consists of {_TREE}; "
                 "extract or copy it again."
             )
-    with open(meta, newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = _read_meta(meta)
     size = (front.rows, front.columns, front.channels)
     inputs = np.empty((len(rows), *size), np.float32)
     try:
@@ -94,11 +112,11 @@ def read_pack(folder: pathlib.Path, front: FrontEnd, split: str) -> Table:
                 )
             for i, row in enumerate(rows):
                 picture = pack.read(members[row["filename"]])
-                gray = np.asarray(Image.open(io.BytesIO(picture)))
+                gray = np.asarray(Image.open(io.BytesIO(picture)).convert("L"))
                 # The picture's top row is the highest frequency.
                 spec = gray[::-1].astype(np.float32) / 255
                 inputs[i] = layers(spec, front)
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError) as error:
         raise UserError(
             f"{archive} is damaged ({error}); copy the archive again."
         ) from error

@@ -106,8 +106,11 @@ def _read(folder, data, front, clips):
                 return _esc("esc50", data, front, manual_dir=tree)
     if data.name == "esc10":
         for tree in (folder / "esc10_audio", folder / "ESC-10", folder):
-            if tree.is_dir():
-                return _esc("esc10", data, front, manual_dir=tree)
+            marks = ("meta.csv", "001 - Dog bark", "ESC-10-master.zip")
+            named = tree.name in ("esc10_audio", "ESC-10")
+            if named or any((tree / mark).exists() for mark in marks):
+                if tree.is_dir():
+                    return _esc("esc10", data, front, manual_dir=tree)
     if clips and wants("clips"):
         from htmaml_jax.data.clips import read_folder
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +21,8 @@ def make_mesh(tasks: int, devices: int = 0) -> jax.sharding.Mesh:
       devices: how many devices to use at most; 0 for all.
     """
     available = jax.devices()
-    count = math.gcd(tasks, min(devices or len(available), len(available)))
+    limit = min(devices or len(available), len(available))
+    count = max(n for n in range(1, limit + 1) if tasks % n == 0)
     return jax.make_mesh(
         (count,),
         (AXIS,),
