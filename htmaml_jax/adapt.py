@@ -57,9 +57,6 @@ class Model:
     """A meta-trained model, ready to adapt; made by `load`."""
 
     def __init__(self, workdir: str | pathlib.Path, series: str = "best"):
-        import jax
-
-        from htmaml_jax import systems
         from htmaml_jax.data import find
 
         info, self._meta, self._config = evaluate.restore(
@@ -68,7 +65,6 @@ class Model:
         self.data = info["data"]
         self._scale = find.Scale(*info["data"]["scale"])
         self._front = find.front_end(self._config.data)
-        self._jax, self._build = jax, systems.build
 
     def read(self, paths: Sequence[pathlib.Path]) -> np.ndarray:
         """Turns sound files into inputs [n, H, W, 1], as in training."""
@@ -86,6 +82,7 @@ class Model:
             file that is not sound.
         """
         from htmaml_jax.episode import Batch
+        from htmaml_jax.run import step
 
         names = list(support)
         if len(names) < 2:
@@ -100,14 +97,8 @@ class Model:
             targets=np.repeat(np.arange(len(names), dtype=np.int32), sizes),
             mask=np.ones(len(paths), np.float32),
         )
-        learner = self._build(self._config, len(names))
-        adapted = self._jax.jit(learner.adapt)(self._meta, batch)
-
-        @self._jax.jit
-        def probabilities(inputs):
-            logits = learner.predict(adapted, inputs)
-            return self._jax.nn.softmax(logits)
-
+        learner = evaluate.build(self._config, len(names))
+        probabilities = step.specialise(learner, self._meta, batch)
         return Specialist(self.read, probabilities, names)
 
 

@@ -53,7 +53,6 @@ _CHOICES = {
     "net.down": ("pool", "stem", "stride"),
     "net.norm": ("group", "support", "none"),
     "net.pool": ("flat", "columns", "mean"),
-    "run.precision": ("float32",),
 }
 
 
@@ -147,7 +146,6 @@ def default() -> ConfigDict:
                 "seed": 0,
                 "chunk": 0,
                 "devices": 0,
-                "precision": "float32",
             },
             "log": {"every": 20},
         }

@@ -12,7 +12,7 @@ import numpy as np
 from htmaml_jax import cli, results
 from htmaml_jax.errors import UserError
 
-_BLOCK = 40  # episodes per compiled call and device
+_BLOCK = 40  # episodes per compiled call, about
 
 
 def main(argv: Sequence[str]) -> None:
@@ -156,11 +156,13 @@ def make_judge(
     learner: Any, source: Any, mesh: Any, episodes: int
 ) -> Callable[[Any], np.ndarray]:
     """Makes meta -> accuracies [episodes] of a source's first episodes."""
+    from htmaml_jax.run import machine, step
     from htmaml_jax.run import mesh as meshes
-    from htmaml_jax.run import step
 
-    block = _BLOCK if mesh.size <= _BLOCK else mesh.size
-    run = step.make_eval_step(learner, source.episodes, mesh, 1)
+    each = -(-_BLOCK // mesh.size)
+    block = each * mesh.size
+    chunk = machine.auto_chunk(each)
+    run = step.make_eval_step(learner, source.episodes, mesh, chunk)
     shared = meshes.replicate(mesh, source.shared)
 
     def judge(meta):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -40,23 +40,190 @@ class Adapted(NamedTuple):
     classes: jax.Array
 
 
-class Learner(NamedTuple):
-    """A few-shot system as four pure functions of `meta`.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Learner:
+    """A few-shot system as pure functions of `meta`; made by `build`.
+
+    `meta` is the pytree {base, hyper, embed, inner} that the outer optimizer
+    owns. It does not depend on `way`.
 
     Attributes:
-      init: (key, episode) -> meta, the pytree {base, hyper, embed, inner}.
-      adapt: (meta, support) -> Adapted; never sees a query.
-      predict: (adapted, inputs [Q, ...], mask [Q]) -> logits [Q, N]; each
-        query on its own, unless the learner is transductive.
-      meta_loss: (meta, episode, key) -> (loss, metrics).
-      lines: (meta) -> which family transforms which parameter.
+      config: see `htmaml_jax.config.default`.
+      way: class slots N of the episodes.
+      transductive: let norm layers use the statistics of the query batch.
     """
 
-    init: Callable[..., Any]
-    adapt: Callable[..., Adapted]
-    predict: Callable[..., jax.Array]
-    meta_loss: Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
-    lines: Callable[[Any], list[rules.Line]]
+    config: Any
+    way: int
+    transductive: bool = False
+
+    def init(self, key: jax.Array, episode: Episode) -> Any:
+        """Makes meta; of the episode only shapes matter."""
+        keys = jax.random.split(key, 3)
+        support, inner = episode.support, self.config.inner
+        # One head column: a class has no name before its support is seen.
+        network = Classifier(self._body, 1)
+        base = network.init(keys[0], support.inputs)["params"]
+        meta = {
+            "base": base,
+            "embed": {},
+            "hyper": {},
+            "inner": sgd.init_steps(base, inner.steps, inner.size),
+        }
+        if self._generates:
+            features = self._features(base, support)
+            args = (support, self.way, features)
+            embed = self._encoder.init(keys[1], *args)
+            task = self._encoder.apply(embed, *args)
+            start = spread_head(base, self.way)
+            hyper = self._generator(base).init(keys[2], task, start)
+            meta["embed"], meta["hyper"] = embed["params"], hyper["params"]
+        return meta
+
+    def adapt(self, meta: Any, support: Batch) -> Adapted:
+        """Adapts to a support set; never sees a query."""
+        return self._polish(meta, self._transform(meta, support), support)
+
+    def predict(
+        self,
+        adapted: Adapted,
+        inputs: jax.Array,
+        mask: jax.Array | None = None,
+    ) -> jax.Array:
+        """Maps queries [Q, ...] to logits [Q, N].
+
+        Each query is on its own, unless the learner is transductive.
+        """
+        logits, _ = self._network.apply(
+            {"params": adapted.params, **adapted.stats},
+            inputs,
+            mask,
+            stored=bool(adapted.stats),
+            mutable=["batch_stats"],
+        )
+        return losses.only_present(logits, adapted.classes)
+
+    def meta_loss(
+        self, meta: Any, episode: Episode, key: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Returns the query loss after adapting, and metrics."""
+        first, second = jax.random.split(key)
+        strengths = Strengths(**self.config.outer.augment)
+        episode = augment(episode, first, self.way, strengths)
+        start = self._transform(meta, episode.support, second)
+        adapted = self._polish(meta, start, episode.support)
+        query = episode.query
+        logits = self.predict(adapted, query.inputs, query.mask)
+        loss = losses.cross_entropy(logits, query)
+        metrics = {"loss": loss, "accuracy": losses.accuracy(logits, query)}
+        if self._generates:
+            moved = movement(start, spread_head(meta["base"], self.way))
+            metrics["moved"] = moved
+            loss += self.config.hyper.move_penalty * moved
+        return loss, metrics
+
+    def lines(self, meta: Any) -> list[rules.Line]:
+        """Lists which family transforms which parameter."""
+        return self._lines(meta["base"]) if self._generates else []
+
+    @property
+    def _generates(self):
+        return PRESETS[self.config.system]["transform"] == "generator"
+
+    @property
+    def _body(self):
+        net = self.config.net
+        return ConvBody(net.width, net.blocks, net.down, net.norm, net.pool)
+
+    @property
+    def _network(self):
+        return Classifier(self._body, self.way)
+
+    @property
+    def _encoder(self):
+        embed, blocks = self.config.embed, self.config.net.blocks
+        if embed.body == "base":
+            return SetEncoder(embed.dim)
+        own = ConvBody(embed.width, blocks, "stem", "group", "mean")
+        return SetEncoder(embed.dim, own)
+
+    def _generator(self, base):
+        hyper = self.config.hyper
+        return Generator(
+            tuple(self._lines(base)),
+            hyper.dim,
+            hyper.layers,
+            hyper.heads,
+            hyper.dropout,
+            hyper.scale,
+        )
+
+    def _lines(self, base):
+        return rules.assign(base, [tuple(r) for r in self.config.hyper.rules])
+
+    def _features(self, base, support):
+        """Features of the shared base network, where the encoder has none."""
+        if self.config.embed.body != "base":
+            return None
+        features, _ = self._body.apply(
+            {"params": base["body"]},
+            support.inputs,
+            support.mask,
+            mutable=["batch_stats"],
+        )
+        return features
+
+    def _transform(self, meta, support, key=None):
+        """theta to theta_task; with a key dropout is on."""
+        start = spread_head(meta["base"], self.way)
+        if not self._generates:
+            return start
+        task = self._encoder.apply(
+            {"params": meta["embed"]},
+            support,
+            self.way,
+            self._features(meta["base"], support),
+        )
+        return self._generator(meta["base"]).apply(
+            {"params": meta["hyper"]},
+            task,
+            start,
+            deterministic=key is None,
+            rngs=None if key is None else {"dropout": key},
+        )
+
+    def _polish(self, meta, start, support):
+        """theta_task to phi_task."""
+        classes = present(support, self.way)
+
+        def support_pass(params):
+            logits, stats = self._network.apply(
+                {"params": params},
+                support.inputs,
+                support.mask,
+                mutable=["batch_stats"],
+            )
+            return losses.only_present(logits, classes), stats
+
+        def loss(params):
+            return losses.cross_entropy(support_pass(params)[0], support)
+
+        steps = self.config.inner.steps
+        params = sgd.descend(loss, start, meta["inner"], steps)
+        stats = {}
+        if self.config.net.norm == "support" and not self.transductive:
+            _, stats = support_pass(params)
+        return Adapted(params, stats, classes)
+
+
+def build(config: Any, way: int, transductive: bool = False) -> Learner:
+    """Composes the Learner that a config describes."""
+    if config.system not in PRESETS:
+        raise UserError(
+            f"system {config.system!r} is unknown; choose from "
+            f"{', '.join(PRESETS)}."
+        )
+    return Learner(config, way, transductive)
 
 
 def spread_head(base: Any, way: int) -> Any:
@@ -70,162 +237,6 @@ def spread_head(base: Any, way: int) -> Any:
         base["head"],
     )
     return {**base, "head": head}
-
-
-def build(config: Any, way: int, transductive: bool = False) -> Learner:
-    """Composes the Learner that a config describes.
-
-    Args:
-      config: see `htmaml_jax.config.default`.
-      way: class slots N of the episodes; meta does not depend on it.
-      transductive: let norm layers use the statistics of the query batch.
-    """
-    if config.system not in PRESETS:
-        raise UserError(
-            f"system {config.system!r} is unknown; choose from "
-            f"{', '.join(PRESETS)}."
-        )
-    slots = PRESETS[config.system]
-    generates = slots["transform"] == "generator"
-    steps = config.inner.steps
-    net = config.net
-
-    body = ConvBody(net.width, net.blocks, net.down, net.norm, net.pool)
-
-    def network(way):
-        return Classifier(body, way)
-
-    def lines_of(base):
-        return rules.assign(base, [tuple(r) for r in config.hyper.rules])
-
-    def encoder():
-        if config.embed.body == "base":
-            return SetEncoder(config.embed.dim)
-        own = ConvBody(config.embed.width, net.blocks, "stem", "group", "mean")
-        return SetEncoder(config.embed.dim, own)
-
-    def features(base, support):
-        """Features of the untransformed base network, where shared."""
-        if config.embed.body != "base":
-            return None
-        out, _ = body.apply(
-            {"params": base["body"]},
-            support.inputs,
-            support.mask,
-            mutable=["batch_stats"],
-        )
-        return out
-
-    def generator(base):
-        hyper = config.hyper
-        return Generator(
-            tuple(lines_of(base)),
-            hyper.dim,
-            hyper.layers,
-            hyper.heads,
-            hyper.dropout,
-            hyper.scale,
-        )
-
-    def init(key, episode):
-        keys = jax.random.split(key, 3)
-        support = episode.support
-        # One head column: a class has no name before its support is seen.
-        base = network(1).init(keys[0], support.inputs)["params"]
-        meta = {
-            "base": base,
-            "embed": {},
-            "hyper": {},
-            "inner": sgd.init_steps(base, steps, config.inner.size),
-        }
-        if generates:
-            seen = features(base, support)
-            embed = encoder().init(keys[1], support, way, seen)
-            meta["embed"] = embed["params"]
-            task = encoder().apply(embed, support, way, seen)
-            meta["hyper"] = generator(base).init(
-                keys[2], task, spread_head(base, way)
-            )["params"]
-        return meta
-
-    def transform(meta, support, key):
-        base = spread_head(meta["base"], way)
-        if not generates:
-            return base
-        task = encoder().apply(
-            {"params": meta["embed"]},
-            support,
-            way,
-            features(meta["base"], support),
-        )
-        return generator(meta["base"]).apply(
-            {"params": meta["hyper"]},
-            task,
-            base,
-            deterministic=key is None,
-            rngs=None if key is None else {"dropout": key},
-        )
-
-    def support_pass(params, support, classes):
-        logits, stats = network(way).apply(
-            {"params": params},
-            support.inputs,
-            support.mask,
-            mutable=["batch_stats"],
-        )
-        return losses.only_present(logits, classes), stats
-
-    def polish(meta, start, support):
-        classes = present(support, way)
-
-        def loss(params):
-            logits, _ = support_pass(params, support, classes)
-            return losses.cross_entropy(logits, support)
-
-        params = sgd.descend(loss, start, meta["inner"], steps)
-        stats = {}
-        if net.norm == "support" and not transductive:
-            _, stats = support_pass(params, support, classes)
-        return Adapted(params, stats, classes)
-
-    def adapt(meta, support):
-        return polish(meta, transform(meta, support, None), support)
-
-    def predict(adapted, inputs, mask=None):
-        variables = {"params": adapted.params, **adapted.stats}
-        logits, _ = network(way).apply(
-            variables,
-            inputs,
-            mask,
-            stored=bool(adapted.stats),
-            mutable=["batch_stats"],
-        )
-        return losses.only_present(logits, adapted.classes)
-
-    def meta_loss(meta, episode, key):
-        first, second = jax.random.split(key)
-        episode = augment(
-            episode, first, way, Strengths(**config.outer.augment)
-        )
-        start = transform(meta, episode.support, second)
-        adapted = polish(meta, start, episode.support)
-        query = episode.query
-        logits = predict(adapted, query.inputs, query.mask)
-        loss = losses.cross_entropy(logits, query)
-        metrics = {
-            "loss": loss,
-            "accuracy": losses.accuracy(logits, query),
-        }
-        if generates:
-            moved = movement(start, spread_head(meta["base"], way))
-            metrics["moved"] = moved
-            loss += config.hyper.move_penalty * moved
-        return loss, metrics
-
-    def lines(meta):
-        return lines_of(meta["base"]) if generates else []
-
-    return Learner(init, adapt, predict, meta_loss, lines)
 
 
 def sizes(meta: Any) -> dict[str, int]:
@@ -258,6 +269,6 @@ def evaluate_episode(
 ) -> jax.Array:
     """Returns the query accuracy after adapting to the support set."""
     adapted = learner.adapt(meta, episode.support)
-    query: Batch = episode.query
+    query = episode.query
     logits = learner.predict(adapted, query.inputs, query.mask)
     return losses.accuracy(logits, query)

@@ -83,7 +83,7 @@ def train(config, workdir: pathlib.Path) -> dict:
     table, scale = find.standardise(table)
     facts["scale"] = list(scale)
     shape = find.training_shape(config.data)
-    val_shape = find.fixed_shape(config.eval)
+    val_shape = find.fixed_shape(config.data)
     loader = config.data.loader
     source = find.source(table, shape, "train", config.run.seed, loader)
     held = find.source(table, val_shape, "validation", 0, loader)
@@ -98,7 +98,6 @@ def train(config, workdir: pathlib.Path) -> dict:
             "tasks per device; choose a divisor."
         )
     learner = systems.build(config, config.data.way)
-    judge = systems.build(config, config.eval.way)
     optimizer = step.make_optimizer(config.outer, steps)
     key = meshes.replicate(mesh, jax.random.key(config.run.seed))
     shared = meshes.replicate(mesh, source.shared)
@@ -135,7 +134,9 @@ def train(config, workdir: pathlib.Path) -> dict:
     train_step = step.make_train_step(
         learner, optimizer, source.episodes, mesh, chunk
     )
-    validate = evaluate.make_judge(judge, held, mesh, config.train.val_episodes)
+    validate = evaluate.make_judge(
+        learner, held, mesh, config.train.val_episodes
+    )
     host, hosts = jax.process_index(), jax.process_count()
     pieces = source.pieces(begun * tasks, tasks, host, hosts)
     if begun < steps:

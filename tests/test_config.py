@@ -196,7 +196,6 @@ def test_differences_see_new_fields_and_changed_rules():
         ("net.norm=batch", ("net.norm", "'batch'", "group")),
         ("net.pool=max", ("net.pool", "'max'", "flat")),
         ("net.down=max", ("net.down", "'max'", "stride")),
-        ("run.precision=bfloat16", ("run.precision", "float32")),
         ("data.min_way=6", ("data.min_way is 6", "0 (fixed)", "and 5")),
         ("data.min_shot=2", ("data.min_shot is 2", "and 1")),
         ("data.min_way=-1", ("data.min_way is -1",)),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
-from htmaml_jax import evaluate, results, train
+from htmaml_jax import adapt, evaluate, results, train
 from htmaml_jax.errors import UserError
 
 
@@ -95,3 +95,26 @@ def test_refusals(runs, tmp_path):
     with pytest.raises(UserError, match="other content"):
         evaluate.evaluate(runs / "maml")
     (runs / "moved.wav").rename(runs / "clips" / "tone00" / "0.wav")
+
+
+def test_adapting_refuses_what_it_cannot_use(runs, tmp_path):
+    model = adapt.load(runs / "maml")
+    tones = sorted((runs / "clips" / "tone03").iterdir())
+    noise = tmp_path / "notes.wav"
+    noise.write_text("dear diary")
+    with pytest.raises(UserError, match="at least two classes"):
+        model.adapt({"a": tones})
+    with pytest.raises(UserError, match="'b' has no clips"):
+        model.adapt({"a": tones, "b": []})
+    with pytest.raises(UserError, match="notes.wav"):
+        model.adapt({"a": tones, "b": [noise]})
+    others = sorted((runs / "clips" / "tone17").iterdir())
+    specialist = model.adapt({"a": tones[:2], "b": others[:3]})
+    guesses = specialist.predict([tones[4], others[4]])
+    assert all(
+        sum(g.probabilities.values()) == pytest.approx(1, abs=1e-5)
+        for g in guesses
+    )
+    assert specialist.predict([]) == []
+    alone = specialist.predict([others[4]])[0]
+    assert alone.probability == pytest.approx(guesses[1].probability, abs=1e-5)

@@ -24,9 +24,10 @@ def test_ten_lines_adapt_to_a_folder_of_clips(tmp_path, monkeypatch, capsys):
     run = re.search(r'adapt\.load\("(.*?)"\)', code)[1]
     clips = tiny.write_clips(tmp_path / "clips")
     monkeypatch.chdir(tmp_path)
-    fields = {"train.steps": 30, "train.tasks": 4}
+    fields = {"system": "htmaml", "train.steps": 30, "train.tasks": 4}
     train.main(tiny.arguments(clips, tmp_path / run, **fields))
-    capsys.readouterr()
+    # The start-up log says which parameter is transformed how.
+    assert "body/conv0/kernel" in capsys.readouterr().out
     new = tmp_path / "new_clips"
     new.mkdir()
     for name in ("tone02", "tone12"):

@@ -69,7 +69,7 @@ def test_killed_or_stopped_and_resumed_equals_never_stopped(clips, tmp_path):
     code, output = finish(tiny.arguments(clips, whole, **STEPS))
     assert code == 0, output
     assert f"everything lies in {whole}" in output
-    assert "data: clips" in output and "body/conv0/kernel" in output
+    assert "data: clips" in output and "compiled the training step" in output
 
     arguments = tiny.arguments(clips, killed, **STEPS)
     process = start(arguments)

@@ -154,10 +154,10 @@ def training_shape(data: Any) -> draw.Shape:
     )
 
 
-def fixed_shape(eval_: Any) -> draw.Shape:
-    """Returns the size of evaluation episodes."""
-    way, shot = eval_.way, eval_.shot
-    return draw.Shape(way, shot, eval_.query, way, shot)
+def fixed_shape(group: Any) -> draw.Shape:
+    """Returns the size of episodes from the config group eval or data."""
+    way, shot = group.way, group.shot
+    return draw.Shape(way, shot, group.query, way, shot)
 
 
 def blank_episode(data: Any) -> Episode:

@@ -171,3 +171,19 @@ def make_eval_step(
         meshes.SHARDED,
     )
     return jax.jit(spread)
+
+
+def specialise(
+    learner: Learner, meta: Any, support: Any
+) -> Callable[[Any], jax.Array]:
+    """Adapts to a support Batch.
+
+    Returns:
+      Compiled inputs [n, ...] -> class probabilities [n, N].
+    """
+    adapted = jax.jit(learner.adapt)(meta, support)
+
+    def probabilities(inputs):
+        return jax.nn.softmax(learner.predict(adapted, inputs))
+
+    return jax.jit(probabilities)
