@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Trains and evaluates on ESC-50, three seeds a system; skips what results/
-# holds. Usage: benchmarks/asc.sh SPLIT SYSTEM [SYSTEM ...]
+# Trains on ESC-50 with three seeds a system and evaluates 1- and 5-shot, the
+# checkpoint best by validation and the latest; skips what results/ holds.
+# Usage: HTMAML_DATA=... benchmarks/asc.sh SPLIT SYSTEM [SYSTEM ...]
 set -euo pipefail
 split=$1
 shift
@@ -9,11 +10,14 @@ for shot in 1 5; do
         for system in "$@"; do
             run=runs/$split-$system-s$seed
             config=configs/asc.py:system=$system,seed=$seed,split=$split
-            result=results/esc50-$split/$system-5w${shot}s-s$seed.json
+            result=results/esc50-$split/$system+latest-5w${shot}s-s$seed.json
             [ -f "$result" ] && continue
             python -m htmaml_jax.train --config "$config" --workdir "$run"
-            python -m htmaml_jax.evaluate "$run" --out results \
-                --config.eval.episodes=2000 --config.eval.shot=$shot
+            for options in "" "--checkpoint=latest --variant=latest"; do
+                # shellcheck disable=SC2086
+                python -m htmaml_jax.evaluate "$run" $options --out results \
+                    --config.eval.episodes=2000 --config.eval.shot=$shot
+            done
         done
     done
 done
