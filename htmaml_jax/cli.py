@@ -23,6 +23,8 @@ _PREFIX = "--config."
 
 def door(main: Callable[[Sequence[str]], None]) -> None:
     """Runs a door; a UserError becomes one line and exit code 2."""
+    # Logs of a run in the background are read while it runs.
+    sys.stdout.reconfigure(line_buffering=True)
     try:
         main(sys.argv[1:])
     except UserError as error:

@@ -159,7 +159,8 @@ def train(config, workdir: pathlib.Path) -> dict:
             state, metrics = train_step(state, key, shared, piece)
             waiting.append(metrics)
             judged = at % every == 0 or at == steps
-            ends = judged or stop.signal
+            leave = stop.signal if at < steps else None
+            ends = judged or leave
             # One wait for the device per log line, none per step.
             if at == 1 or at % config.log.every == 0 or ends:
                 values = [{k: float(v) for k, v in m.items()} for m in waiting]
@@ -190,13 +191,13 @@ def train(config, workdir: pathlib.Path) -> dict:
                     )
                 if ends:
                     saved.save("latest", at, state, info(at))
-            if stop.signal and at < steps:
+            if leave:
                 bar.close()
                 print(
                     f"stopped after step {at} and saved; to go on: "
                     f"{cli.command('train')}"
                 )
-                raise SystemExit(128 + stop.signal)
+                raise SystemExit(128 + leave)
     stop.restore()
     saved.close()
 

@@ -153,7 +153,7 @@ def test_update_is_the_same_on_any_devices_and_chunks(tmp_path):
 def compiled_quickly():
     """Spares most of the compiler's work, which is most of the test's."""
     name = "jax_disable_most_optimizations"
-    before = getattr(jax.config, name)
+    before = jax.config.values[name]
     jax.config.update(name, True)
     yield
     jax.config.update(name, before)

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 
 from htmaml_jax.errors import UserError
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keeps the tracebacks that orbax logs from its threads to itself.
+
+    What fails in such a thread is raised again where it is waited for, and
+    a person needs to read it once.
+    """
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.FATAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 class Checkpoints:
@@ -45,15 +62,16 @@ class Checkpoints:
         if self.has(series) and self._manager(series).latest_step() == step:
             return
         try:
-            self._manager(series).save(
-                step,
-                force=True,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state),
-                    info=ocp.args.JsonSave(info),
-                ),
-            )
-            self._manager(series).wait_until_finished()
+            with _quiet():
+                self._manager(series).save(
+                    step,
+                    force=True,
+                    args=ocp.args.Composite(
+                        state=ocp.args.StandardSave(state),
+                        info=ocp.args.JsonSave(info),
+                    ),
+                )
+                self._manager(series).wait_until_finished()
         except (OSError, ValueError) as error:
             kept = "no checkpoint is kept yet"
             steps = [s for s in self._steps(series) if s != step]
