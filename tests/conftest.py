@@ -2,8 +2,14 @@
 
 import os
 
-# Before any test module imports JAX, which reads it once.
+# Before any test module imports JAX, which reads them once. Compiling is
+# nearly all that the tests do, so it need not optimise.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 "
+    "--xla_llvm_disable_expensive_passes=true",
+)
 
 import numpy as np
 import pytest

@@ -142,7 +142,7 @@ def make_train_step(
         grads, metrics = spread(state.meta, key, shared, pieces)
         updates, inner = optimizer.update(grads, state.optimizer, state.meta)
         meta = optax.apply_updates(state.meta, updates)
-        metrics["gradient_norm"] = optax.global_norm(grads)
+        metrics["gradient_norm"] = optax.tree.norm(grads)
         return State(state.step + 1, meta, inner), metrics
 
     return jax.jit(train_step, donate_argnums=0)
