@@ -18,7 +18,7 @@ def table(found: list[dict]) -> str:
     """Returns one Markdown table of all results, a row per system.
 
     The interval of a row is that of episodes averaged over training seeds;
-    the difference is paired with `maml` on the same episodes.
+    the difference is paired with `maml` of the same variant.
     """
 
     def setting(x):
@@ -35,10 +35,9 @@ def table(found: list[dict]) -> str:
     found = sorted(found, key=lambda x: (*setting(x), *row(x), x["seed"]))
     for place, group in itertools.groupby(found, setting):
         rows = [list(g) for _, g in itertools.groupby(group, row)]
-        base = [r for r in rows if r[0]["system"] == "maml"]
-        base = [r for r in base if r[0]["variant"] == "default"]
+        base = {r[0]["variant"]: r for r in rows if r[0]["system"] == "maml"}
         for mine in rows:
-            lines.append(_line(place, mine, base[0] if base else None))
+            lines.append(_line(place, mine, base.get(mine[0]["variant"])))
     return "\n".join(lines)
 
 

@@ -95,13 +95,14 @@ def restore_config(
     """
     config = configs.default()
     known = configs.flat(config)
-    config.update(fields)
-    lost = sorted(configs.flat(config).keys() - known.keys())
-    if lost:
-        raise UserError(
-            f"the checkpoint has config fields unknown here: "
-            f"{', '.join(lost)}; use the version that wrote it."
-        )
+    for path, value in configs.flat(fields).items():
+        if path in known:
+            configs.put(config, path, value)
+        elif not path.startswith(("run.", "log.")):
+            raise UserError(
+                f"the checkpoint has a config field unknown here, {path!r}; "
+                "use the version that wrote it."
+            )
     config.lock()
     for name, value in overrides:
         free = name.startswith(("eval.", "run.", "data."))

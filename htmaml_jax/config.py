@@ -195,10 +195,15 @@ def set_field(config: ConfigDict, path: str, text: str) -> None:
             f"config field {path!r} is {type(old).__name__}, e.g. {old!r}; "
             f"{text!r} is not."
         )
+    put(config, path, new)
+
+
+def put(config: ConfigDict, path: str, value: Any) -> None:
+    """Sets the field at a dotted path."""
     *groups, last = path.split(".")
     for group in groups:
         config = config[group]
-    config[last] = new
+    config[last] = value
 
 
 def flat(config: Any, prefix: str = "") -> dict[str, Any]:

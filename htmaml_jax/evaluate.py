@@ -107,9 +107,10 @@ def evaluate(
         "episodes_id": f"{told['fingerprint']}-{judged.split}-{judged.seed}-0",
         "data": told,
         "train": {
-            "meta_iterations": info["step"],
-            "tasks": info["step"] * config.train.tasks,
-            "minutes": round(info["seconds"] / 60, 1),
+            "meta_iterations": info["trained"]["step"],
+            "tasks": info["trained"]["step"] * config.train.tasks,
+            "minutes": round(info["trained"]["seconds"] / 60, 1),
+            "checkpoint": {"series": series, "step": info["step"]},
             "hardware": info["hardware"],
             "parameters": sizes(meta),
             "validation": info["best"],
@@ -126,7 +127,11 @@ def restore(
     series: str = "best",
     overrides: Sequence[tuple[str, str]] = (),
 ) -> tuple[dict[str, Any], Any, Any]:
-    """Reads (info, meta, config) of a checkpoint."""
+    """Reads (info, meta, config) of a checkpoint.
+
+    `info["trained"]` is the info of the latest checkpoint: what the run has
+    cost altogether, also where the best one is from half-way.
+    """
     import jax
 
     from htmaml_jax.data import find
@@ -136,13 +141,14 @@ def restore(
         raise UserError(f"{workdir} is not a folder; give a run of train.")
     saved = checkpoints.Checkpoints(workdir)
     info = saved.info(series)
+    info["trained"] = saved.info("latest")
     config = cli.restore_config(info["config"], overrides)
     learner = build(config, config.data.way)
     example = find.blank_episode(config.data)
     like = jax.eval_shape(learner.init, jax.random.key(0), example)
-    state = saved.state(series, {"meta": like})
+    meta = saved.meta(series, like)
     saved.close()
-    return info, state["meta"], config
+    return info, meta, config
 
 
 def build(config: Any, way: int, transductive: bool = False):

@@ -118,3 +118,12 @@ def test_adapting_refuses_what_it_cannot_use(runs, tmp_path):
     assert specialist.predict([]) == []
     alone = specialist.predict([others[4]])[0]
     assert alone.probability == pytest.approx(guesses[1].probability, abs=1e-5)
+
+
+def test_latest_checkpoint_is_evaluated_without_its_optimizer(runs):
+    result = evaluate.evaluate(runs / "maml", "latest")
+    assert result["train"]["checkpoint"] == {"series": "latest", "step": 4}
+    assert result["train"]["tasks"] == 8
+    best = evaluate.evaluate(runs / "maml")
+    same = best["train"]["checkpoint"]["step"] == 4
+    assert (best["values"] == result["values"]) == same

@@ -103,15 +103,23 @@ class Checkpoints:
 
     def state(self, series: str, like: Any) -> Any:
         """Reads the newest pytree of a series, shaped and placed as `like`."""
-        manager = self._manager(series)
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        return self._read(series, ocp.args.StandardRestore(abstract))
+
+    def meta(self, series: str, like: Any) -> Any:
+        """Reads meta alone, without the optimizer's state if there is one."""
+        restore = ocp.checkpoint_utils.construct_restore_args({"meta": like})
+        args = ocp.args.PyTreeRestore(
+            item={"meta": like}, restore_args=restore, partial_restore=True
+        )
+        return self._read(series, args)["meta"]
+
+    def _read(self, series, args):
+        manager = self._manager(series)
         restored = self._restore(
             series,
             lambda: manager.restore(
-                manager.latest_step(),
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(abstract)
-                ),
+                manager.latest_step(), args=ocp.args.Composite(state=args)
             ),
         )
         return restored["state"]
