@@ -46,8 +46,12 @@ def main(argv: Sequence[str]) -> None:
             result["variant"] = flags.variant
         print(results.sentence(result), flush=True)
         found.append(result)
-    for result in found[1:]:
-        print(results.compare([result], [found[0]]))
+    systems: dict[str, list[dict]] = {}
+    for result in found:
+        systems.setdefault(results.label(result), []).append(result)
+    first, *others = systems.values()
+    for other in others:
+        print(results.compare(other, first))
     if flags.out:
         for result in found:
             print(f"written: {results.write(result, flags.out)}")
