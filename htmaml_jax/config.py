@@ -258,6 +258,12 @@ def check(config: ConfigDict) -> None:
             )
     if config.inner.steps < 0:
         raise UserError("inner.steps must not be negative.")
+    for path in ("net.width", "embed.width"):
+        if fields[path] % 8:
+            raise UserError(
+                f"{path} is {fields[path]}; it must be a multiple of 8, the "
+                "number of groups of the norm layers."
+            )
     smallest = min(config.data.rows, config.data.columns)
     if smallest < 2**config.net.blocks:
         raise UserError(

@@ -117,7 +117,8 @@ class Learner:
         loss = losses.cross_entropy(logits, query)
         metrics = {"loss": loss, "accuracy": losses.accuracy(logits, query)}
         if self._generates:
-            moved = movement(start, spread_head(meta["base"], self.way))
+            there = present(episode.support, self.way)
+            moved = movement(start, spread_head(meta["base"], self.way), there)
             metrics["moved"] = moved
             loss += self.config.hyper.move_penalty * moved
         return loss, metrics
@@ -253,11 +254,16 @@ def describe(learner: Learner, meta: Any) -> str:
     return rules.table(lines) if lines else "no parameter is transformed"
 
 
-def movement(start: Any, base: Any) -> jax.Array:
+def movement(start: Any, base: Any, classes: jax.Array) -> jax.Array:
     """Returns how far a transform moved the weights.
 
-    |start - base|^2 / |base|^2 over all parameters.
+    |start - base|^2 / |base|^2 over all parameters, of the head only the
+    columns of `classes` [N] that are there.
     """
+    head = jax.tree.map(
+        lambda a, b: jnp.where(classes, a, b), start["head"], base["head"]
+    )
+    start = {**start, "head": head}
     difference = jax.tree.map(lambda a, b: jnp.sum((a - b) ** 2), start, base)
     size = jax.tree.map(lambda b: jnp.sum(b**2), base)
     total = sum(jax.tree.leaves(difference))

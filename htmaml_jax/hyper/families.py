@@ -95,7 +95,7 @@ def make(family: str, name: str) -> nn.Module | None:
     Returns:
       A module (token [D], parameter) -> parameter, or None for "identity".
     """
-    if found := re.fullmatch(r"lowrank\((\d+)\)", family):
+    if found := re.fullmatch(r"lowrank\(([1-9]\d*)\)", family):
         return LowRank(int(found[1]), name=name)
     simple = {"affine": Affine, "gate": Gate, "rows": Rows}
     if family in simple:

@@ -42,11 +42,16 @@ def assign(params: Any, rules: Sequence[Sequence[str]]) -> list[Line]:
         path, shape = path_of(keys), tuple(leaf.shape)
         family = "identity"
         for position, (pattern, name) in enumerate(rules):
-            if re.fullmatch(pattern, path):
+            if _matches(pattern, path):
                 family = name
                 used.add(position)
                 break
         families.make(family, "check")
+        if family == "rows" and not path.startswith("head/"):
+            raise UserError(
+                f"hyper.rules gives {path} the family 'rows', which is for "
+                "parameters of the head; choose another."
+            )
         count = families.generated(family, shape)
         lines.append(Line(path, shape, family, count))
     for position, (pattern, _) in enumerate(rules):
@@ -57,6 +62,16 @@ def assign(params: Any, rules: Sequence[Sequence[str]]) -> list[Line]:
                 f"{', '.join(line.path for line in lines)}."
             )
     return lines
+
+
+def _matches(pattern, path):
+    try:
+        return re.fullmatch(pattern, path)
+    except re.error as error:
+        raise UserError(
+            f"rule {pattern!r} in hyper.rules is no regular expression "
+            f"({error}); correct it."
+        ) from error
 
 
 def table(lines: Sequence[Line]) -> str:

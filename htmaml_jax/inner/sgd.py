@@ -15,7 +15,7 @@ def init_steps(params: Any, steps: int, size: float) -> Any:
     One number per layer and step: LSLR of MAML++ (Antoniou et al., 2019,
     §4), learned with the rest of meta.
     """
-    return jax.tree.map(lambda _: jnp.full((steps,), size), params)
+    return jax.tree.map(lambda x: jnp.full((steps,), size, x.dtype), params)
 
 
 def descend(
