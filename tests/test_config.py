@@ -191,6 +191,7 @@ def test_differences_see_new_fields_and_changed_rules():
         ("log.every=0", ("log.every is 0",)),
         ("inner.steps=-1", ("inner.steps", "negative")),
         ("net.blocks=6", ("net.blocks=6", "only 32", "fewer blocks")),
+        ("net.width=12", ("net.width is 12", "multiple of 8")),
         ("data.columns=8", ("net.blocks=4", "only 8")),
         ("data.loader=torch", ("data.loader", "'torch'", "device, tfdata")),
         ("net.norm=batch", ("net.norm", "'batch'", "group")),

@@ -175,3 +175,17 @@ def test_generator_starts_as_the_identity_and_moves_what_rules_name():
         assert old.shape == new.shape
         changed = np.any(old != new)
         assert changed == (line.family != "identity"), line
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (("body/(", "gate"), "no regular expression"),
+        (("body/conv0/kernel", "rows"), "for parameters of the head"),
+        (("body/conv0/kernel", "lowrank(0)"), "lowrank"),
+    ],
+)
+def test_rules_that_cannot_work_are_refused(rule, words):
+    params = {"body": {"conv0": {"kernel": jnp.zeros((3, 3, 2, 4))}}}
+    with pytest.raises(UserError, match=words):
+        rules.assign(params, [rule])
