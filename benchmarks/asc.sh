@@ -5,17 +5,22 @@
 set -euo pipefail
 split=$1
 shift
-for shot in 1 5; do
-    for seed in 0 1 2; do
-        for system in "$@"; do
-            run=runs/$split-$system-s$seed
-            config=configs/asc.py:system=$system,seed=$seed,split=$split
-            result=results/esc50-$split/$system+latest-5w${shot}s-s$seed.json
-            [ -f "$result" ] && continue
-            python -m htmaml_jax.train --config "$config" --workdir "$run"
-            for options in "" "--checkpoint=latest --variant=latest"; do
-                # shellcheck disable=SC2086
-                python -m htmaml_jax.evaluate "$run" $options --out results \
+for seed in 0 1 2; do
+    for system in "$@"; do
+        run=runs/$split-$system-s$seed
+        config=configs/asc.py:system=$system,seed=$seed,split=$split
+        for shot in 1 5; do
+            for series in best latest; do
+                variant=
+                [ $series = latest ] && variant=+latest
+                name=$system$variant-5w${shot}s-s$seed.json
+                [ -f "results/esc50-$split/$name" ] && continue
+                # A finished run has its result; training it again would
+                # only judge it again.
+                [ -f "$run/result.json" ] || python -m htmaml_jax.train \
+                    --config "$config" --workdir "$run"
+                python -m htmaml_jax.evaluate "$run" --out results \
+                    --checkpoint $series --variant "${variant#+}" \
                     --config.eval.episodes=2000 --config.eval.shot=$shot
             done
         done

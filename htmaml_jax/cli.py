@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import pathlib
 import platform
 import shlex
@@ -16,13 +15,14 @@ from importlib import metadata
 from ml_collections import ConfigDict
 
 from htmaml_jax import config as configs
+from htmaml_jax import limits
 from htmaml_jax.errors import UserError
 
 _PREFIX = "--config."
 
 
 def door(main: Callable[[Sequence[str]], None]) -> None:
-    """Runs a door; a UserError becomes one line and exit code 2."""
+    """Runs a door; what a person can mend becomes one line, exit code 2."""
     # Logs of a run in the background are read while it runs.
     sys.stdout.reconfigure(line_buffering=True)
     try:
@@ -30,6 +30,21 @@ def door(main: Callable[[Sequence[str]], None]) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except OSError as error:
+        # A disk, a permission, a pipe: nothing that a traceback explains.
+        name = f" ({error.filename})" if error.filename else ""
+        print(
+            f"error: {error.strerror or error}{name}; correct this, then "
+            "run the same command again.",
+            file=sys.stderr,
+        )
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print(
+            "interrupted; the same command goes on from the last checkpoint.",
+            file=sys.stderr,
+        )
+        raise SystemExit(130) from None
 
 
 def parse(
@@ -71,16 +86,24 @@ def read_config(
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        get_config = module.get_config
-    except (SyntaxError, NameError, ImportError, AttributeError) as error:
+        config = module.get_config(arg)
+        if (
+            configs.flat(config).keys()
+            != configs.flat(configs.default()).keys()
+        ):
+            raise ValueError("other fields than config.default() has")
+    except UserError:
+        raise
+    except Exception as error:  # the file is code: anything may come
+        reason = " ".join(str(error).split())
         raise UserError(
-            f"config {path} is not a config ({error}); it must define "
-            "get_config(arg), as configs/asc.py does."
+            f"config {path} is not a config ({type(error).__name__}: "
+            f"{reason}); it must define get_config(arg), as configs/asc.py "
+            "does."
         ) from error
-    config = get_config(arg)
     for name, value in overrides:
         configs.set_fields(config, name, value)
-    configs.check(config)
+    limits.check(config)
     return config, path.stem
 
 
@@ -109,19 +132,11 @@ def restore_config(
         if not free or name in configs.OF_TRAINING:
             raise UserError(
                 f"{name} belongs to training and cannot be changed "
-                "afterwards; eval.*, run.* and the place of the data can."
+                "afterwards; eval.*, run.* and the choice of data can."
             )
         configs.set_fields(config, name, value)
-    configs.check(config)
+    limits.check(config)
     return config
-
-
-def read_json(path: pathlib.Path) -> dict:
-    """Reads a JSON file, or says that it is damaged."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}).") from error
 
 
 def command(module: str) -> str:

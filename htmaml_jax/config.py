@@ -1,10 +1,10 @@
-"""Defaults, `configs/x.py:arg=value`, and checks that end in a sentence."""
+"""Defaults, `configs/x.py:arg=value`, and what may differ on resume."""
 
 from __future__ import annotations
 
 import ast
 import difflib
-import math
+from collections.abc import Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -41,23 +41,13 @@ OF_TRAINING = (
         "seconds top_db rows columns channels".split()
     ),
 )
-_POSITIVE = """
-data.way data.shot data.query eval.way eval.shot eval.query eval.episodes
-train.steps train.tasks train.val_episodes train.val_every net.width
-net.blocks data.rows data.columns log.every outer.rate
-"""
-_CHOICES = {
-    "data.loader": ("device", "tfdata"),
-    "embed.body": ("base", "own"),
-    "eval.split": ("train", "validation", "test"),
-    "net.down": ("pool", "stem", "stride"),
-    "net.norm": ("group", "support", "none"),
-    "net.pool": ("flat", "columns", "mean"),
-}
 
 
 def default() -> ConfigDict:
-    """Returns every field with its default; configs state what differs."""
+    """Returns every field with its default; configs state what differs.
+
+    It is locked: a misspelt field or a value of another type is an error.
+    """
     return ConfigDict(
         {
             "system": "htmaml",
@@ -149,14 +139,14 @@ def default() -> ConfigDict:
             },
             "log": {"every": 20},
         }
-    )
+    ).lock()
 
 
 def parse(config: ConfigDict, arg: str | None) -> ConfigDict:
     """Applies the string after the colon, e.g. "system=maml,shot=5".
 
     Keys are full paths or `SHORTHANDS`; values must have the type of the
-    field. The result is locked.
+    field.
     """
     for item in filter(None, (arg or "").split(",")):
         if "=" not in item:
@@ -165,7 +155,7 @@ def parse(config: ConfigDict, arg: str | None) -> ConfigDict:
             )
         name, text = item.split("=", 1)
         set_fields(config, name, text)
-    return config.lock()
+    return config
 
 
 def set_fields(config: ConfigDict, name: str, text: str) -> None:
@@ -223,63 +213,32 @@ def differences(old: Any, new: Any) -> list[str]:
     Returns:
       Lines "data.way: 5 -> 20".
     """
-    old, new = flat(old), flat(new)
+    old, new = identity(old), identity(new)
     lines = []
     for key in sorted(old.keys() | new.keys()):
-        if key.startswith(FREE) and key not in FIXED:
-            continue
         was, now = old.get(key, "absent"), new.get(key, "absent")
-        # Tuples become lists on their way through JSON.
-        if _plain(was) != _plain(now):
+        if was != now:
             lines.append(f"{key}: {was} -> {now}")
     return lines
 
 
+def identity(config: Any, without: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns the fields that make a run what it is: all that are not FREE.
+
+    Args:
+      config: as a ConfigDict, or as JSON gives it back.
+      without: further fields to leave out.
+    """
+    return {
+        key: _plain(value)
+        for key, value in sorted(flat(config).items())
+        if key in FIXED or not key.startswith(FREE)
+        if key not in without
+    }
+
+
 def _plain(value):
+    # Tuples become lists on their way through JSON.
     if isinstance(value, (tuple, list)):
         return [_plain(v) for v in value]
     return value
-
-
-def check(config: ConfigDict) -> None:
-    """Refuses values that cannot work, before anything is touched."""
-    fields = flat(config)
-    for path in _POSITIVE.split():
-        least = 1 if isinstance(fields[path], int) else 0
-        if not least <= fields[path] < math.inf or fields[path] == 0:
-            raise UserError(
-                f"{path} is {fields[path]}; it must be "
-                + ("at least 1." if least else "positive.")
-            )
-    for path in ("run.seed", "eval.seed"):
-        if not 0 <= fields[path] < 2**31:
-            raise UserError(
-                f"{path} is {fields[path]}; it must lie in 0 .. 2**31 - 1."
-            )
-    if config.inner.steps < 0:
-        raise UserError("inner.steps must not be negative.")
-    for path in ("net.width", "embed.width"):
-        if fields[path] % 8:
-            raise UserError(
-                f"{path} is {fields[path]}; it must be a multiple of 8, the "
-                "number of groups of the norm layers."
-            )
-    smallest = min(config.data.rows, config.data.columns)
-    if smallest < 2**config.net.blocks:
-        raise UserError(
-            f"net.blocks={config.net.blocks} halves the input that often, "
-            f"but data.rows and data.columns leave only {smallest}; use "
-            "fewer blocks or larger inputs."
-        )
-    for path, allowed in _CHOICES.items():
-        if fields[path] not in allowed:
-            raise UserError(
-                f"{path} is {fields[path]!r}; choose from {', '.join(allowed)}."
-            )
-    for path in ("data.min_way", "data.min_shot"):
-        top = fields[path.replace("min_", "")]
-        if not 0 <= fields[path] <= top:
-            raise UserError(
-                f"{path} is {fields[path]}; it must lie between 0 (fixed) "
-                f"and {top}."
-            )

@@ -46,15 +46,12 @@ def main(argv: Sequence[str]) -> None:
             result["variant"] = flags.variant
         print(results.sentence(result), flush=True)
         found.append(result)
-    systems: dict[str, list[dict]] = {}
-    for result in found:
-        systems.setdefault(results.label(result), []).append(result)
-    first, *others = systems.values()
-    for other in others:
-        print(results.compare(other, first))
+    (name, first), *others = results.group(found, flags.runs).items()
+    for other, rival in others:
+        print(results.compare((other, rival), (name, first)))
     if flags.out:
-        for result in found:
-            print(f"written: {results.write(result, flags.out)}")
+        for path in results.write_all(found, flags.out):
+            print(f"written: {path}")
 
 
 def evaluate(
@@ -76,18 +73,21 @@ def evaluate(
 
     machine.use_cache()
     info, meta, config = restore(workdir, series, overrides)
-    table = find.load(config.data)
-    if not any(name.startswith("data.") for name, _ in overrides):
-        workdirs.refuse_other_data(workdir, info["data"], facts(table))
-    told = facts(table)
-    table, _ = find.standardise(table, find.Scale(*info["data"]["scale"]))
     judged = config.eval
+    table = find.load(config.data)
+    told = facts(table)
+    if not any(name in ("data.dir", "data.name") for name, _ in overrides):
+        workdirs.refuse_other_data(workdir, info["data"], told)
+    seen = info["data"]["splits"]
+    workdirs.refuse_seen_classes(workdir, seen, table.splits, judged.split)
+    table, _ = find.standardise(table, find.Scale(*info["data"]["scale"]))
     shape = find.fixed_shape(judged)
     source = find.source(
         table, shape, judged.split, judged.seed, config.data.loader
     )
     mesh = meshes.make_mesh(_BLOCK, config.run.devices)
     learner = build(config, judged.way, judged.transductive)
+    meta = meshes.replicate(mesh, meta)
     values = make_judge(learner, source, mesh, judged.episodes)(meta)
     from htmaml_jax.systems import sizes
 
@@ -111,10 +111,10 @@ def evaluate(
         "episodes_id": f"{told['fingerprint']}-{judged.split}-{judged.seed}-0",
         "data": told,
         "train": {
-            "meta_iterations": info["trained"]["step"],
-            "tasks": info["trained"]["step"] * config.train.tasks,
-            "minutes": round(info["trained"]["seconds"] / 60, 1),
-            "checkpoint": {"series": series, "step": info["step"]},
+            "meta_iterations": info["step"],
+            "tasks": info["step"] * config.train.tasks,
+            "minutes": round(info["seconds"] / 60, 1),
+            "checkpoint": info["checkpoint"],
             "hardware": info["hardware"],
             "parameters": sizes(meta),
             "validation": info["best"],
@@ -133,8 +133,9 @@ def restore(
 ) -> tuple[dict[str, Any], Any, Any]:
     """Reads (info, meta, config) of a checkpoint.
 
-    `info["trained"]` is the info of the latest checkpoint: what the run has
-    cost altogether, also where the best one is from half-way.
+    The info and the config are those of the latest checkpoint, also where the
+    best one is from half-way: they say what the run has cost altogether, and
+    where it was resumed. `info["checkpoint"]` says which one meta is.
     """
     import jax
 
@@ -144,8 +145,8 @@ def restore(
     if not workdir.is_dir():
         raise UserError(f"{workdir} is not a folder; give a run of train.")
     saved = checkpoints.Checkpoints(workdir)
-    info = saved.info(series)
-    info["trained"] = saved.info("latest")
+    info = saved.info("latest")
+    info["checkpoint"] = {"series": series, "step": saved.step(series)}
     config = cli.restore_config(info["config"], overrides)
     learner = build(config, config.data.way)
     example = find.blank_episode(config.data)

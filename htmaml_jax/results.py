@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from htmaml_jax import config as configs
+from htmaml_jax import files
+from htmaml_jax.errors import UserError
 
 # Only results that agree in these met the same episodes.
 SAME = ("episodes_id", "split", "way", "shot", "query", "episodes")
@@ -32,9 +35,38 @@ def sentence(result: dict[str, Any]) -> str:
     )
 
 
-def compare(a: Sequence[dict[str, Any]], b: Sequence[dict[str, Any]]) -> str:
-    """Says the paired difference of two systems on identical episodes."""
-    name_a, name_b = label(a[0]), label(b[0])
+def group(
+    found: Sequence[dict[str, Any]], runs: Sequence[pathlib.Path]
+) -> dict[str, list[dict[str, Any]]]:
+    """Groups results by what was trained, with all its seeds.
+
+    Runs count as seeds of one system if their configs differ in the seed
+    alone; else, or if a seed comes twice, the workdir becomes their name.
+
+    Returns:
+      name -> results, in the order of their first.
+    """
+    same: dict[str, list[int]] = {}
+    for i, result in enumerate(found):
+        trained = configs.identity(result["config"], ("run.seed",))
+        same.setdefault(json.dumps([label(result), trained]), []).append(i)
+    names = [label(found[members[0]]) for members in same.values()]
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for name, members in zip(names, same.values(), strict=True):
+        seeds = {found[i]["seed"] for i in members}
+        alone = names.count(name) == 1 and len(seeds) == len(members)
+        for i in members:
+            key = name if alone else f"{name} in {runs[i]}"
+            groups.setdefault(key, []).append(found[i])
+    return groups
+
+
+def compare(
+    a: tuple[str, Sequence[dict[str, Any]]],
+    b: tuple[str, Sequence[dict[str, Any]]],
+) -> str:
+    """Says the paired difference of two named groups of results."""
+    (name_a, a), (name_b, b) = a, b
     if not same_episodes([*a, *b]):
         return f"{name_a} and {name_b} met different episodes."
     mean, half = difference(a, b)
@@ -85,11 +117,35 @@ def file_name(result: dict[str, Any]) -> str:
     )
 
 
-def write(result: dict[str, Any], folder: pathlib.Path) -> pathlib.Path:
-    """Writes a result under its own name, whole or not at all."""
-    path = folder / file_name(result)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".tmp")
-    beside.write_text(json.dumps(result) + "\n")
-    os.replace(beside, path)
-    return path
+def write_all(
+    found: Sequence[dict[str, Any]], folder: pathlib.Path
+) -> list[pathlib.Path]:
+    """Writes results under their own names, all or none.
+
+    Raises:
+      UserError: two of them, or one and an older one, share a name although
+        they were trained on or judged by other things.
+    """
+    paths = [folder / file_name(result) for result in found]
+    for i, (path, result) in enumerate(zip(paths, found, strict=True)):
+        if path in paths[:i]:
+            raise UserError(
+                f"two of these runs would write {path}; evaluate them one by "
+                "one and name each with --variant."
+            )
+        if path.is_file() and _origin(files.read_json(path)) != _origin(result):
+            raise UserError(
+                f"{path} holds the result of another config, other data or "
+                "another checkpoint series; name this one with --variant, or "
+                "remove that file first."
+            )
+    for path, result in zip(paths, found, strict=True):
+        files.write_whole(path, json.dumps(result) + "\n")
+    return paths
+
+
+def _origin(result):
+    """Returns what a newer result must share with the one it replaces."""
+    trained = json.dumps(configs.identity(result["config"]))
+    series = result["train"]["checkpoint"]["series"]
+    return trained, result["data"]["fingerprint"], result["split"], series

@@ -10,7 +10,7 @@ import pathlib
 import time
 from collections.abc import Sequence
 
-from htmaml_jax import cli
+from htmaml_jax import cli, files
 from htmaml_jax.errors import UserError
 
 
@@ -63,11 +63,12 @@ def train(config, workdir: pathlib.Path) -> dict:
     if record:
         workdirs.refuse_change(workdir, record, config)
     saved = checkpoints.Checkpoints(workdir)
-    resumed = saved.info("latest") if saved.has("latest") else None
+    begun = saved.step("latest") or 0
+    resumed = saved.info("latest") if begun else None
     steps, tasks = config.train.steps, config.train.tasks
-    if resumed and resumed["step"] > steps:
+    if begun > steps:
         raise UserError(
-            f"{workdir} is at step {resumed['step']}, beyond "
+            f"{workdir} is at step {begun}, beyond "
             f"train.steps={steps}; raise it."
         )
 
@@ -81,7 +82,7 @@ def train(config, workdir: pathlib.Path) -> dict:
     if record:
         workdirs.refuse_other_data(workdir, record["data"], facts)
     table, scale = find.standardise(table)
-    facts["scale"] = list(scale)
+    facts |= {"scale": list(scale), "splits": dict(table.splits)}
     shape = find.training_shape(config.data)
     val_shape = find.fixed_shape(config.data)
     loader = config.data.loader
@@ -90,12 +91,14 @@ def train(config, workdir: pathlib.Path) -> dict:
 
     # --------------------------------------------------------------- model
     mesh = meshes.make_mesh(tasks, config.run.devices)
+    each = tasks // mesh.size
     chunk = config.run.chunk or (record or {}).get("chunk")
-    chunk = chunk or machine.auto_chunk(tasks // mesh.size)
-    if tasks // mesh.size % chunk:
+    if not chunk or (each % chunk and not config.run.chunk):
+        chunk = machine.auto_chunk(each)  # a new run, or other devices
+    if each % chunk:
         raise UserError(
-            f"run.chunk={chunk} does not divide the {tasks // mesh.size} "
-            "tasks per device; choose a divisor."
+            f"run.chunk={chunk} does not divide the {each} tasks per device; "
+            "choose a divisor, or 0 for the choice of the machine."
         )
     learner = systems.build(config, config.data.way)
     optimizer = step.make_optimizer(config.outer, steps)
@@ -115,8 +118,7 @@ def train(config, workdir: pathlib.Path) -> dict:
     if resumed:
         state = saved.state("latest", state)
         best, seconds = resumed["best"], resumed["seconds"]
-        print(f"resumed: {workdir} at step {int(state.step)} of {steps}")
-    begun = int(state.step)
+        print(f"resumed: {workdir} at step {begun} of {steps}")
     record = {
         "config": config.to_dict(),
         "data": facts,
@@ -165,7 +167,9 @@ def train(config, workdir: pathlib.Path) -> dict:
             if at == 1 or at % config.log.every == 0 or ends:
                 values = [{k: float(v) for k, v in m.items()} for m in waiting]
                 waiting = []
-                workdirs.refuse_non_finite(values, at, tasks, workdir)
+                workdirs.refuse_non_finite(
+                    values, at, tasks, saved.kept("latest")
+                )
                 line = {
                     f"train/{k}": float(np.mean([v[k] for v in values]))
                     for k in values[0]
@@ -204,7 +208,7 @@ def train(config, workdir: pathlib.Path) -> dict:
     # ---------------------------------------------------------- evaluation
     changed = [(f"eval.{k}", str(v)) for k, v in config.eval.items()]
     result = evaluate.evaluate(workdir, overrides=changed)
-    (workdir / "result.json").write_text(json.dumps(result, indent=1))
+    files.write_whole(workdir / "result.json", json.dumps(result, indent=1))
     print(results.sentence(result))
     print(f"everything lies in {workdir}")
     return result

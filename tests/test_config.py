@@ -7,7 +7,7 @@ import pathlib
 
 import pytest
 
-from htmaml_jax import cli, config
+from htmaml_jax import cli, config, limits
 from htmaml_jax.errors import UserError
 from htmaml_jax.run import workdir as workdirs
 
@@ -189,7 +189,7 @@ def test_differences_see_new_fields_and_changed_rules():
         ("steps=-1", ("train.steps is -1",)),
         ("train.tasks=0", ("train.tasks is 0",)),
         ("log.every=0", ("log.every is 0",)),
-        ("inner.steps=-1", ("inner.steps", "negative")),
+        ("inner.steps=-1", ("inner.steps is -1", "0 or more")),
         ("net.blocks=6", ("net.blocks=6", "only 32", "fewer blocks")),
         ("net.width=12", ("net.width is 12", "multiple of 8")),
         ("data.columns=8", ("net.blocks=4", "only 8")),
@@ -200,10 +200,19 @@ def test_differences_see_new_fields_and_changed_rules():
         ("data.min_way=6", ("data.min_way is 6", "0 (fixed)", "and 5")),
         ("data.min_shot=2", ("data.min_shot is 2", "and 1")),
         ("data.min_way=-1", ("data.min_way is -1",)),
+        ("run.devices=-1", ("run.devices is -1", "0 or more")),
+        ("run.chunk=-2", ("run.chunk is -2", "0 or more")),
+        ("hyper.heads=3", ("hyper.dim is 64", "hyper.heads, 3")),
+        ("hyper.dropout=1.0", ("hyper.dropout is 1.0", "below 1")),
+        ("outer.warmup=1.5", ("outer.warmup is 1.5", "below 1")),
+        ("outer.clip=0.0", ("outer.clip is 0.0", "positive")),
+        ("outer.augment.roll=-0.1", ("outer.augment.roll is -0.1",)),
+        ("outer.rate=1e999", ("outer.rate is inf", "positive")),
+        ("seed=-1", ("run.seed is -1",)),
     ],
 )
 def test_values_that_cannot_work(file, text, words):
-    refused(lambda: config.check(parsed(text)), *words)
+    refused(lambda: limits.check(parsed(text)), *words)
     refused(lambda: cli.read_config(f"{file}:{text}", []), *words)
     name, value = text.split("=")
     if "." in name:  # overrides are checked as well
@@ -211,7 +220,7 @@ def test_values_that_cannot_work(file, text, words):
 
 
 def test_edges_that_do_work():
-    config.check(parsed("inner.steps=0,net.blocks=5,data.min_way=5"))
+    limits.check(parsed("inner.steps=0,net.blocks=5,data.min_way=5"))
 
 
 def test_reading_a_config(file):
@@ -224,6 +233,33 @@ def test_reading_a_config(file):
     assert got.is_locked
     refused(lambda: cli.read_config(f"{file}:stps=5", []), "'steps'")
     refused(lambda: cli.read_config(str(file), [("run.sed", "1")]), "run.seed")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("c.train.step = 5", ("step",)),
+        ("c.outer.augment.update(rol=0.5)", ("rol",)),
+        ("c.train.steps = 'many'", ("many", "int")),
+        ("c = {}", ("other fields",)),
+        ("1 / 0", ("ZeroDivisionError",)),
+    ],
+)
+def test_config_files_that_fail(file, line, words):
+    text = file.read_text().replace("c.train.steps = 77", line)
+    file.write_text(text.replace("config.parse(c, arg)", "c"))
+    refused(lambda: cli.read_config(str(file), []), "mine.py", *words)
+
+
+@pytest.mark.parametrize(
+    "rules", [("affine",), (("a", "b", "c"),), ((1, "affine"),)]
+)
+def test_rules_that_are_no_pairs(file, rules):
+    text = file.read_text().replace(
+        "c.train.steps = 77", f"c.hyper.rules = {rules!r}"
+    )
+    file.write_text(text)
+    refused(lambda: cli.read_config(str(file), []), "hyper.rules", "pair")
 
 
 @pytest.mark.parametrize("name", ["gone.py", "gone", "gone.py:shot=5"])

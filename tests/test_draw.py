@@ -29,10 +29,16 @@ UNEVEN = ((4, 1, 1, 1, 2), (1,) * 8, (3, 3, 3), (2, 1, 4, 2), (5, 1, 1, 1, 1))
 VARIED = draw.Shape(4, 2, 2, 2, 1)
 
 
-def table_of(sizes, order=0):
-    """Makes a table of shuffled rows; each class numbers from recording 0."""
+def table_of(sizes, order=0, apart=100):
+    """Makes a table of shuffled rows.
+
+    The recordings of class c are numbered from c * apart: with 0, classes
+    share recordings.
+    """
     labels = np.repeat(range(len(sizes)), [sum(some) for some in sizes])
-    recordings = np.concatenate([np.repeat(range(len(s)), s) for s in sizes])
+    recordings = np.concatenate(
+        [np.repeat(range(len(s)), s) + apart * c for c, s in enumerate(sizes)]
+    )
     mixed = np.random.default_rng(order).permutation(len(labels))
     classes = tuple(f"class{i}" for i in range(len(sizes)))
     return Table(
@@ -169,6 +175,7 @@ def check_no_leak(table, shape, drawn):
         assert len(set(rows)) == len(rows)
         assert set(table.labels[rows]) == {drawn.classes[slot]}
         heard = set(table.recordings[support])
+        heard |= set(table.recordings[drawn.support[drawn.support_mask]])
         assert not heard & set(table.recordings[query])
     assert len(set(drawn.classes.tolist())) == shape.way
 
@@ -212,10 +219,23 @@ def test_no_leak_at_the_edge_of_what_is_accepted(query):
         check_no_leak(table, shape, drawn)
         shots = drawn.support_mask.any(0)
         for support in drawn.support[:, shots]:
-            tight += set(table.recordings[support]) == {0, 1}
+            tight += set(table.recordings[support] % 100) == {0, 1}
     assert tight > 20
     message = refusal(table, shape._replace(query=query + 1))
     assert "class0" in message and "lower shot or query" in message
+
+
+def test_no_leak_between_classes_heard_in_one_recording():
+    sizes = ((2, 1, 1, 3, 1, 1, 1, 1), (1,) * 9, (2,) * 7)
+    for shape in (draw.Shape(3, 1, 2, 2, 1), draw.Shape(2, 2, 1, 2, 1)):
+        table = table_of(sizes, apart=0)
+        pool = draw.make_pool(table, "train", shape)
+        for index in range(200):
+            drawn = draw.draw(np, pool, shape, 5, 0, index)
+            check_no_leak(table, shape, drawn)
+    # 9 examples: one for the support, two that other supports may spoil.
+    refusal(table, draw.Shape(3, 1, 7, 3, 1))
+    draw.make_pool(table_of(sizes), "train", draw.Shape(3, 1, 7, 3, 1))
 
 
 def test_errors_name_split_and_class(uneven):

@@ -11,6 +11,7 @@ import tiny
 
 from htmaml_jax import adapt, evaluate, results, train
 from htmaml_jax.errors import UserError
+from htmaml_jax.run import workdir
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,9 @@ def test_other_episodes_differ_and_are_not_compared(runs):
     other = evaluate.evaluate(runs / "maml", overrides=[("eval.seed", "1")])
     assert first["values"] != other["values"]
     assert first["episodes_id"] != other["episodes_id"]
-    assert "different episodes" in results.compare([first], [other])
+    assert "different episodes" in results.compare(
+        ("a", [first]), ("b", [other])
+    )
 
 
 def test_door_writes_results_and_paired_differences(runs, tmp_path, capsys):
@@ -86,8 +89,9 @@ def test_paired_difference_averages_seeds_first():
 def test_refusals(runs, tmp_path):
     with pytest.raises(UserError, match="not a folder"):
         evaluate.evaluate(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="no 'best' checkpoint"):
+    with pytest.raises(UserError, match="no 'latest' checkpoint"):
         evaluate.evaluate(tmp_path)
+    assert not any(tmp_path.iterdir())
     with pytest.raises(UserError, match="net.width belongs to training"):
         evaluate.evaluate(runs / "maml", overrides=[("net.width", "9")])
     with pytest.raises(UserError, match="lower way"):
@@ -128,4 +132,51 @@ def test_latest_checkpoint_is_evaluated_without_its_optimizer(runs):
     info, best, _ = evaluate.restore(runs / "maml", "best")
     _, latest, _ = evaluate.restore(runs / "maml", "latest")
     changed = jax.tree.map(lambda a, b: np.any(a != b), best, latest)
-    assert any(jax.tree.leaves(changed)) == (info["step"] != 4)
+    assert any(jax.tree.leaves(changed)) == (info["checkpoint"]["step"] != 4)
+
+
+def test_seeds_are_grouped_and_other_runs_are_told_apart(runs):
+    result = evaluate.evaluate(runs / "maml")
+
+    def variant(seed=0, **fields):
+        config = json.loads(json.dumps(result["config"]))
+        config["inner"] |= fields
+        config["run"]["seed"] = seed
+        return result | {"seed": seed, "config": config}
+
+    seeds = [variant(), variant(1), variant(2)]
+    assert list(results.group(seeds, "abc")) == ["maml"]
+    other = [variant(), variant(steps=1)]
+    assert list(results.group(other, "ab")) == ["maml in a", "maml in b"]
+    twice = [variant(), variant()]
+    assert list(results.group(twice, "ab")) == ["maml in a", "maml in b"]
+
+
+def test_a_result_is_never_replaced_by_another_thing(runs, tmp_path):
+    first = evaluate.evaluate(runs / "maml")
+    (path,) = results.write_all([first], tmp_path)
+    before = path.read_text()
+    latest = evaluate.evaluate(runs / "maml", "latest")
+    with pytest.raises(UserError, match="another checkpoint series"):
+        results.write_all([latest], tmp_path)
+    with pytest.raises(UserError, match="two of these runs"):
+        results.write_all([first | {"seed": 7}] * 2, tmp_path)
+    assert path.read_text() == before and len(list(path.parent.iterdir())) == 1
+    again = first | {"command": "another"}
+    assert results.write_all([again], tmp_path) == [path]
+    assert json.loads(path.read_text())["command"] == "another"
+
+
+def test_classes_that_training_has_met_are_no_test(runs):
+    """Pointing the same clips at another split would be a leak."""
+    info, _, _ = evaluate.restore(runs / "maml")
+    seen = info["data"]["splits"]
+    moved = {"test": [seen["train"][0]], "train": seen["test"]}
+    with pytest.raises(UserError, match=f"1 of these test.*{seen['train'][0]}"):
+        workdir.refuse_seen_classes("run", seen, moved, "test")
+    workdir.refuse_seen_classes("run", seen, moved, "validation")
+    workdir.refuse_seen_classes("run", seen, moved, "train")
+    result = evaluate.evaluate(
+        runs / "maml", overrides=[("eval.split", "train")]
+    )
+    assert result["split"] == "train"

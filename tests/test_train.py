@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tiny
 
-from htmaml_jax import train
+from htmaml_jax import evaluate, train
 from htmaml_jax.errors import UserError
 from htmaml_jax.run import checkpoints, logs
 
@@ -27,8 +27,8 @@ def clips(tmp_path_factory):
     return tiny.write_clips(tmp_path_factory.mktemp("clips"))
 
 
-def start(arguments, **options):
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
+def start(arguments, devices=1, **options):
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}
     return subprocess.Popen(
         [sys.executable, "-m", "htmaml_jax.train", *arguments],
         stdout=subprocess.PIPE,
@@ -143,9 +143,22 @@ def test_refuses_a_folder_that_is_no_run(clips, tmp_path):
 
 def test_non_finite_loss_names_step_and_episodes(clips, tmp_path):
     fields = {"train.steps": 10, "inner.size": 1e30, "train.tasks": 4}
-    with pytest.raises(UserError, match="step 1 .episodes 0 to 3"):
+    with pytest.raises(UserError, match="0 to 3.*no 'latest' checkpoint"):
         train.main(tiny.arguments(clips, tmp_path / "run", **fields))
-    assert not checkpoints.Checkpoints(tmp_path / "run").has("latest")
+    assert checkpoints.Checkpoints(tmp_path / "run").step("latest") is None
+
+
+def test_a_run_of_two_devices_goes_on_and_is_judged_on_one(clips, tmp_path):
+    arguments = tiny.arguments(clips, tmp_path / "run", **{"train.steps": 4})
+    code, output = finish(arguments, devices=2)
+    assert code == 0 and "devices: 2 x" in output, output
+    result = evaluate.evaluate(tmp_path / "run")
+    told = json.loads((tmp_path / "run" / "result.json").read_text())
+    np.testing.assert_allclose(result["values"], told["values"], atol=0.17)
+    arguments[-1:] += ["--config.train.steps=6"]
+    code, output = finish(arguments)
+    assert code == 0 and "devices: 1 x" in output, output
+    assert checkpoints.Checkpoints(tmp_path / "run").step("latest") == 6
 
 
 def test_full_disk_keeps_the_last_checkpoint(clips, tmp_path):

@@ -211,13 +211,13 @@ def table_from_builder(
                 )
     position = {name: i for i, name in enumerate(classes)}
     labels = [position[builder.CLASSES[label]] for label in found["labels"]]
-    groups = np.char.add(np.char.mod("%d/", labels), found["recordings"])
+    _, recordings = np.unique(found["recordings"], return_inverse=True)
     return Table(
         name=builder.name,
         origin=str(folder),
         inputs=found["inputs"],
         labels=np.array(labels, np.int32),
-        recordings=np.unique(groups, return_inverse=True)[1].astype(np.int32),
+        recordings=recordings.astype(np.int32),
         classes=classes,
         splits=dict(splits) if splits else split_classes(classes),
         licence=builder.LICENCE,

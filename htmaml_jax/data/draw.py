@@ -86,8 +86,14 @@ def make_pool(table: Table, split: str, shape: Shape) -> Pool:
             f"{split!r} of {table.name} has {len(classes)}; lower way."
         )
     rows = [np.flatnonzero(table.labels == c) for c in classes]
+    # A recording in which several classes are heard.
+    of_class = np.unique(
+        np.concatenate([np.unique(table.recordings[r]) for r in rows]),
+        return_counts=True,
+    )
+    shared = of_class[0][of_class[1] > 1]
     for label, mine in zip(classes, rows, strict=True):
-        _check_class(table, table.classes[label], mine, shape)
+        _check_class(table, table.classes[label], mine, shape, shared)
     width = max(map(len, rows))
     examples = np.zeros((len(classes), width), np.int32)
     valid = np.zeros((len(classes), width), bool)
@@ -97,10 +103,16 @@ def make_pool(table: Table, split: str, shape: Shape) -> Pool:
     return Pool(examples, table.recordings[examples], valid)
 
 
-def _check_class(table, name, rows, shape):
-    """Refuses a class whose recordings cannot fill every possible draw."""
-    _, sizes = np.unique(table.recordings[rows], return_counts=True)
+def _check_class(table, name, rows, shape, shared):
+    """Refuses a class whose recordings cannot fill every possible draw.
+
+    Its own support spoils `shot` recordings at most, the support of the other
+    classes as many each of those that are `shared` between classes.
+    """
+    heard, sizes = np.unique(table.recordings[rows], return_counts=True)
     left = len(rows) - np.sort(sizes)[::-1][: shape.shot].sum()
+    common = np.sort(sizes[np.isin(heard, shared)])[::-1]
+    left -= common[: (shape.way - 1) * shape.shot].sum()
     if left < shape.query:
         raise UserError(
             f"class {name!r} of {table.name} has {len(rows)} examples from "
@@ -145,12 +157,14 @@ def draw(xp, pool: Pool, shape: Shape, seed, split: int, index) -> Draw:
     order = xp.argsort(xp.where(valid, keys, last), axis=1, stable=True)
     first = order[:, :shot]
     used = xp.broadcast_to(xp.arange(shot) < shots, (way, shot))
-    # Queries never share a recording with the support of their class.
-    heard = xp.take_along_axis(recordings, first, axis=1)
-    clash = (recordings[:, :, None] == heard[:, None, :]) & used[:, None, :]
-    free = valid & ~clash.any(axis=2)
-    order = xp.argsort(xp.where(free, keys, last), axis=1, stable=True)
+    # Queries share a recording with no support, of whatever class.
     there = (xp.arange(way) < ways)[:, None]
+    heard = xp.take_along_axis(recordings, first, axis=1)
+    own = xp.eye(way, dtype=bool)[:, :, None]
+    counts = used[None, :, :] & (there[None, :, :] | own)
+    clash = recordings[:, :, None, None] == heard[None, None, :, :]
+    free = valid & ~(clash & counts[:, None]).any(axis=(2, 3))
+    order = xp.argsort(xp.where(free, keys, last), axis=1, stable=True)
     return Draw(
         support=xp.take_along_axis(examples, first, axis=1),
         support_mask=used & there,

@@ -72,9 +72,14 @@ def load(data: Any) -> Table:
     ).expanduser()
     if (tfds_dir / which).is_dir() and data.name in ("auto", which):
         return _esc(which, data, front, data_dir=tfds_dir)
-    if data.download:
+    if data.download and data.name in ("auto", which):
         return _esc(which, data, front, data_dir=tfds_dir, download=True)
     if data.name == "auto":
+        if os.environ.get("HTMAML_DATA"):
+            print(
+                f"data: $HTMAML_DATA {folder} holds neither {esc.PACK}/ nor "
+                "an ESC-50 tree; clips of your own need --config.data.dir"
+            )
         return _synthetic(front)
     raise UserError(
         f"no {data.name} data found in $HTMAML_DATA or {tfds_dir}; give "

@@ -21,8 +21,8 @@ class Table:
       origin: where it came from, for people: a path, or "built-in ...".
       inputs: [M, H, W, C] float32 in [0, 1]; row 0 is the lowest frequency.
       labels: [M] int32, index into `classes`.
-      recordings: [M] int32; examples of one class that were cut from the
-        same recording share a number.
+      recordings: [M] int32; examples that were cut from the same recording
+        share a number, also where their classes differ.
       classes: class names, sorted.
       splits: split name -> class names; splits share no class.
       licence: licence of the data, as its publisher states it.

@@ -52,14 +52,21 @@ class Checkpoints:
             )
         return self._managers[series]
 
-    def has(self, series: str) -> bool:
-        """Tells whether a series holds a whole checkpoint."""
+    def step(self, series: str) -> int | None:
+        """Returns the step of the newest whole checkpoint of a series."""
         root = self._workdir / "checkpoints" / series
-        return root.is_dir() and self._manager(series).latest_step() is not None
+        return self._manager(series).latest_step() if root.is_dir() else None
+
+    def kept(self, series: str) -> str:
+        """Says what a series holds, as part of a message."""
+        step = self.step(series)
+        if step is None:
+            return f"no {series!r} checkpoint was written yet"
+        return f"the checkpoint of step {step} stays in {self._workdir}"
 
     def save(self, series: str, step: int, state: Any, info: dict) -> None:
         """Saves a pytree of arrays with a JSON object under a step."""
-        if self.has(series) and self._manager(series).latest_step() == step:
+        if self.step(series) == step:
             return
         try:
             with _quiet():
@@ -73,70 +80,55 @@ class Checkpoints:
                 )
                 self._manager(series).wait_until_finished()
         except (OSError, ValueError) as error:
-            kept = "no checkpoint is kept yet"
-            steps = [s for s in self._steps(series) if s != step]
-            if steps:
-                kept = f"the one of step {max(steps)} is kept"
+            self._managers.pop(series).close()  # it counts the failed one
             reason = str(error).strip().splitlines()[-1]
             raise UserError(
                 f"the checkpoint of step {step} could not be written below "
-                f"{self._workdir} ({reason}); {kept}. Free disk space or "
-                "permissions, then run the same command to go on."
+                f"{self._workdir} ({reason}); {self.kept(series)}. Free disk "
+                "space or permissions, then run the same command to go on."
             ) from error
-
-    def _steps(self, series):
-        root = self._workdir / "checkpoints" / series
-        names = [p.name for p in root.iterdir()] if root.is_dir() else []
-        return [int(name) for name in names if name.isdigit()]
 
     def info(self, series: str) -> dict:
         """Reads the JSON object of the newest checkpoint of a series."""
-        manager = self._manager(series)
-        restored = self._restore(
-            series,
-            lambda: manager.restore(
-                manager.latest_step(),
-                args=ocp.args.Composite(info=ocp.args.JsonRestore()),
-            ),
-        )
-        return restored["info"]
+        return self._read(series, "info", ocp.args.JsonRestore())
 
     def state(self, series: str, like: Any) -> Any:
         """Reads the newest pytree of a series, shaped and placed as `like`."""
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        return self._read(series, ocp.args.StandardRestore(abstract))
+        return self._read(series, "state", ocp.args.StandardRestore(abstract))
 
     def meta(self, series: str, like: Any) -> Any:
-        """Reads meta alone, without the optimizer's state if there is one."""
+        """Reads meta alone, without the optimizer's state if there is one.
+
+        It comes to one device, whatever devices it was saved from.
+        """
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        like = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
+            like,
+        )
         restore = ocp.checkpoint_utils.construct_restore_args({"meta": like})
         args = ocp.args.PyTreeRestore(
             item={"meta": like}, restore_args=restore, partial_restore=True
         )
-        return self._read(series, args)["meta"]
+        return self._read(series, "state", args)["meta"]
 
-    def _read(self, series, args):
-        manager = self._manager(series)
-        restored = self._restore(
-            series,
-            lambda: manager.restore(
-                manager.latest_step(), args=ocp.args.Composite(state=args)
-            ),
-        )
-        return restored["state"]
-
-    def _restore(self, series, read):
-        if not self.has(series):
+    def _read(self, series, item, args):
+        step = self.step(series)
+        if step is None:
             raise UserError(
                 f"{self._workdir} holds no {series!r} checkpoint; train "
                 "first, or correct the path."
             )
         try:
-            return read()
+            composite = ocp.args.Composite(**{item: args})
+            return self._manager(series).restore(step, args=composite)[item]
         except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = (str(error).strip() or repr(error)).splitlines()[0]
             raise UserError(
-                f"the {series!r} checkpoint in {self._workdir} is damaged "
-                f"({reason}); remove that folder to start again."
+                f"the {series!r} checkpoint of step {step} in "
+                f"{self._workdir} cannot be read ({reason}). If a copy "
+                "exists, put it back; else use another --workdir."
             ) from error
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -10,6 +11,7 @@ import time
 
 import tqdm
 
+from htmaml_jax import files
 from htmaml_jax.errors import UserError
 
 
@@ -18,36 +20,61 @@ class Log:
 
     def __init__(self, workdir: pathlib.Path, step: int):
         """Opens the logs to go on after `step`; later lines are dropped."""
-        from tensorboardX import SummaryWriter
+        from tensorboardX import event_file_writer, proto
 
         self._path = workdir / "metrics.jsonl"
+        self._event = proto.event_pb2.Event
         kept = [x for x in read(self._path) if x["step"] <= step]
-        beside = self._path.with_suffix(".tmp")
-        beside.write_text("".join(json.dumps(x) + "\n" for x in kept))
-        os.replace(beside, self._path)
-        self._file = open(self._path, "a")
-        self._board = SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=step + 1
-        )
+        with self._guard():
+            files.write_whole(
+                self._path, "".join(json.dumps(x) + "\n" for x in kept)
+            )
+            self._file = open(self._path, "a")
+            board = workdir / "tensorboard"
+            board.mkdir(exist_ok=True)
+            # The writer below SummaryWriter: no thread to hang on a full disk.
+            self._board = event_file_writer.EventsWriter(
+                str(board / "events"), f".{os.getpid()}"
+            )
+            start = proto.event_pb2.SessionLog(
+                status=proto.event_pb2.SessionLog.START
+            )
+            # TensorBoard drops what an earlier session wrote from here on.
+            self._add(step + 1, session_log=start)
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """Appends one line with flat slash names."""
+        from tensorboardX import summary
+
         line = {"step": step, **metrics}
-        try:
+        with self._guard():
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
             for name, value in metrics.items():
-                self._board.add_scalar(name, value, step)
+                self._add(step, summary=summary.scalar(name, value))
+            self._board.flush()
+
+    def _add(self, step, **what):
+        self._board.write_event(
+            self._event(wall_time=time.time(), step=step, **what)
+        )
+
+    @contextlib.contextmanager
+    def _guard(self):
+        try:
+            yield
         except OSError as error:
             raise UserError(
-                f"{self._path} cannot be written ({error.strerror}); free "
-                "disk space, then run the same command to go on."
+                f"{self._path.parent} cannot be written ({error.strerror}); "
+                "free disk space, then run the same command to go on."
             ) from error
 
     def close(self) -> None:
-        """Flushes and closes both files."""
-        self._file.close()
-        self._board.close()
+        """Closes both files; whatever was written was flushed before."""
+        for file in (self._file, self._board):
+            # After a full disk closing fails too, and says nothing new.
+            with contextlib.suppress(OSError):
+                file.close()
 
 
 def read(path: pathlib.Path) -> list[dict]:

@@ -43,4 +43,8 @@ def hardware() -> str:
             if line.startswith("model name"):
                 name = line.partition(":")[2].strip()
                 break
-    return f"CPU, {len(os.sched_getaffinity(0))} cores, {name}"
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # no such call outside Linux
+        cores = os.cpu_count()
+    return f"CPU, {cores} cores, {name}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import einops
 import jax
 import jax.numpy as jnp
 import optax
@@ -64,7 +65,7 @@ def init_state(
 def _chunks(tree, chunk):
     """Splits leading axes [T, ...] into [T / chunk, chunk, ...]."""
     return jax.tree.map(
-        lambda x: x.reshape(x.shape[0] // chunk, chunk, *x.shape[1:]), tree
+        lambda x: einops.rearrange(x, "(n c) ... -> n c ...", c=chunk), tree
     )
 
 

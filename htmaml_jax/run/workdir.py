@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from htmaml_jax import config as configs
-from htmaml_jax.cli import read_json
+from htmaml_jax import files
 from htmaml_jax.errors import UserError
 
 RECORD = "run.json"
@@ -23,8 +23,11 @@ def read(workdir: pathlib.Path) -> dict | None:
     """
     record = workdir / RECORD
     if record.is_file():
-        return read_json(record)
-    if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+        return files.read_json(record)
+    there = workdir.iterdir() if workdir.is_dir() else ()
+    # A file of that suffix is what a kill left of the first write.
+    strange = any(path.suffix != ".part" for path in there)
+    if strange or (workdir.exists() and not workdir.is_dir()):
         raise UserError(
             f"{workdir} exists and holds no run ({RECORD} is missing); use "
             "another --workdir."
@@ -34,16 +37,7 @@ def read(workdir: pathlib.Path) -> dict | None:
 
 def write(workdir: pathlib.Path, record: dict) -> None:
     """Writes the record whole or not at all."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        beside = workdir / f"{RECORD}.tmp"
-        beside.write_text(json.dumps(record, indent=1))
-        os.replace(beside, workdir / RECORD)
-    except OSError as error:
-        raise UserError(
-            f"{workdir} cannot be written ({error.strerror}); use another "
-            "--workdir or free space."
-        ) from error
+    files.write_whole(workdir / RECORD, json.dumps(record, indent=1))
 
 
 def refuse_change(workdir: pathlib.Path, record: dict, config: Any) -> None:
@@ -67,8 +61,31 @@ def refuse_other_data(where: Any, old: dict, new: dict) -> None:
         )
 
 
+def refuse_seen_classes(
+    where: Any, seen: Mapping, splits: Mapping, split: str
+) -> None:
+    """Refuses to judge on classes that training or selection has seen.
+
+    Args:
+      where: the run, named in the message.
+      seen: split name -> class names, at training.
+      splits: the same, of the data to judge on.
+      split: of `splits`, the one to judge on. Judging on the training
+        classes themselves is honest under that name.
+    """
+    earlier = {"validation": ("train",), "test": ("train", "validation")}
+    for other in earlier.get(split, ()):
+        both = sorted(set(splits.get(split, ())) & set(seen[other]))
+        if both:
+            raise UserError(
+                f"{where} has met {len(both)} of these {split} classes in "
+                f"its {other} split, first {both[0]!r}: what it scores on "
+                "them is no few-shot result. Choose the split of training."
+            )
+
+
 def refuse_non_finite(
-    metrics: list[dict[str, float]], last: int, tasks: int, workdir: Any
+    metrics: list[dict[str, float]], last: int, tasks: int, kept: str
 ) -> None:
     """Stops at the first update whose numbers are not finite.
 
@@ -76,7 +93,7 @@ def refuse_non_finite(
       metrics: of consecutive meta-updates.
       last: the number of the last of them.
       tasks: episodes per meta-update.
-      workdir: named in the message.
+      kept: says what remains to go on from.
     """
     for back, values in enumerate(reversed(metrics)):
         step = last - back
@@ -86,6 +103,6 @@ def refuse_non_finite(
             first = (step - 1) * tasks
             raise UserError(
                 f"{', '.join(bad)} not finite at step {step} (episodes "
-                f"{first} to {first + tasks - 1}); the last good checkpoint "
-                f"stays in {workdir}. Lower outer.rate or inner.size."
+                f"{first} to {first + tasks - 1}); {kept}. Lower "
+                "outer.rate or inner.size."
             )

@@ -1,0 +1,97 @@
+"""What values a config may hold, checked before anything is touched."""
+
+from __future__ import annotations
+
+import math
+
+from ml_collections import ConfigDict
+
+from htmaml_jax.config import flat
+from htmaml_jax.errors import UserError
+
+_CHOICES = {
+    "data.loader": ("device", "tfdata"),
+    "embed.body": ("base", "own"),
+    "eval.split": ("train", "validation", "test"),
+    "net.down": ("pool", "stem", "stride"),
+    "net.norm": ("group", "support", "none"),
+    "net.pool": ("flat", "columns", "mean"),
+}
+_AT_LEAST_ONE = """
+data.way data.shot data.query data.rows data.columns eval.way eval.shot
+eval.query eval.episodes train.steps train.tasks train.val_episodes net.width
+net.blocks embed.width embed.dim hyper.dim hyper.layers hyper.heads log.every
+"""
+_ABOVE_ZERO = "outer.rate outer.clip train.val_every"
+_NOT_NEGATIVE = """
+inner.steps inner.size run.chunk run.devices outer.decay hyper.scale
+hyper.move_penalty outer.augment.gain
+"""
+_SHARES = """
+outer.warmup outer.floor hyper.dropout outer.augment.roll
+outer.augment.time_mask outer.augment.row_mask outer.augment.mix
+outer.augment.reverse outer.augment.shift outer.augment.blend
+"""
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses values that cannot work, in a sentence."""
+    fields = flat(config)
+    _check_ranges(fields)
+    for path, allowed in _CHOICES.items():
+        if fields[path] not in allowed:
+            raise UserError(
+                f"{path} is {fields[path]!r}; choose from {', '.join(allowed)}."
+            )
+    for path in ("net.width", "embed.width"):
+        if fields[path] % 8:
+            raise UserError(
+                f"{path} is {fields[path]}; it must be a multiple of 8, the "
+                "number of groups of the norm layers."
+            )
+    if config.hyper.dim % config.hyper.heads:
+        raise UserError(
+            f"hyper.dim is {config.hyper.dim}; it must be a multiple of "
+            f"hyper.heads, {config.hyper.heads}."
+        )
+    for rule in config.hyper.rules:
+        if not _is_rule(rule):
+            raise UserError(
+                f"hyper.rules holds {rule!r}; a rule is a pair of texts, "
+                "(regular expression on the path, family)."
+            )
+    smallest = min(config.data.rows, config.data.columns)
+    if smallest < 2**config.net.blocks:
+        raise UserError(
+            f"net.blocks={config.net.blocks} halves the input that often, "
+            f"but data.rows and data.columns leave only {smallest}; use "
+            "fewer blocks or larger inputs."
+        )
+    for path in ("data.min_way", "data.min_shot"):
+        top = fields[path.replace("min_", "")]
+        if not 0 <= fields[path] <= top:
+            raise UserError(
+                f"{path} is {fields[path]}; it must lie between 0 (fixed) "
+                f"and {top}."
+            )
+
+
+def _check_ranges(fields):
+    tests = (
+        (_AT_LEAST_ONE, lambda x: x >= 1, "at least 1"),
+        (_ABOVE_ZERO, lambda x: x > 0, "positive"),
+        (_NOT_NEGATIVE, lambda x: x >= 0, "0 or more"),
+        (_SHARES, lambda x: 0 <= x < 1, "at least 0 and below 1"),
+        ("run.seed eval.seed", lambda x: 0 <= x < 2**31, "in 0 .. 2**31 - 1"),
+    )
+    for paths, fits, wanted in tests:
+        for path in paths.split():
+            if not (math.isfinite(fields[path]) and fits(fields[path])):
+                raise UserError(
+                    f"{path} is {fields[path]}; it must be {wanted}."
+                )
+
+
+def _is_rule(rule):
+    pair = isinstance(rule, (tuple, list)) and len(rule) == 2
+    return pair and all(isinstance(x, str) for x in rule)
