@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from etils import epath
 
 from htmaml_jax import evaluate
 from htmaml_jax.errors import UserError
@@ -60,7 +61,7 @@ class Model:
         from htmaml_jax.data import find
 
         info, self._meta, self._config = evaluate.restore(
-            pathlib.Path(workdir), series
+            epath.Path(workdir), series
         )
         self.data = info["data"]
         self._scale = find.Scale(*info["data"]["scale"])

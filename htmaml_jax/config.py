@@ -79,6 +79,7 @@ def default() -> ConfigDict:
                 "down": "pool",  # pool | stem | stride
                 "norm": "group",  # group | support | none
                 "pool": "flat",  # flat | columns | mean
+                "precision": "float32",  # float32 | bfloat16, of activations
             },
             "embed": {
                 "body": "base",  # base: features of the base network | own
@@ -101,6 +102,7 @@ def default() -> ConfigDict:
             },
             "inner": {"steps": 3, "size": 0.1},
             "outer": {
+                "gradient": "plain",  # plain | remat | mixed | first | reptile
                 "rate": 1e-3,
                 "warmup": 0.05,
                 "floor": 0.02,
@@ -136,6 +138,7 @@ def default() -> ConfigDict:
                 "seed": 0,
                 "chunk": 0,
                 "devices": 0,
+                "lowering": "auto",  # auto | patches | lax
             },
             "log": {"every": 20},
         }

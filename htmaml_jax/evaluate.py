@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from htmaml_jax import cli, results
 from htmaml_jax.errors import UserError
@@ -25,14 +25,14 @@ def main(argv: Sequence[str]) -> None:
         "--config.data.loader=tfdata, ...",
     )
     parser.add_argument(
-        "runs", nargs="+", type=pathlib.Path, help="workdirs of train"
+        "runs", nargs="+", type=epath.Path, help="workdirs of train"
     )
     parser.add_argument(
         "--checkpoint", choices=("best", "latest"), default="best"
     )
     parser.add_argument(
         "--out",
-        type=pathlib.Path,
+        type=epath.Path,
         help="folder that gets one JSON per run, e.g. results",
     )
     parser.add_argument(
@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def evaluate(
-    workdir: pathlib.Path,
+    workdir: epath.Path,
     series: str = "best",
     overrides: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def evaluate(
     source = find.source(
         table, shape, judged.split, judged.seed, config.data.loader
     )
-    mesh = meshes.make_mesh(_BLOCK, config.run.devices)
+    mesh = meshes.make_mesh(0, config.run.devices)
     learner = build(config, judged.way, judged.transductive)
     meta = meshes.replicate(mesh, meta)
     values = make_judge(learner, source, mesh, judged.episodes)(meta)
@@ -127,7 +127,7 @@ def evaluate(
 
 
 def restore(
-    workdir: pathlib.Path,
+    workdir: epath.Path,
     series: str = "best",
     overrides: Sequence[tuple[str, str]] = (),
 ) -> tuple[dict[str, Any], Any, Any]:
@@ -167,6 +167,8 @@ def make_judge(
     learner: Any, source: Any, mesh: Any, episodes: int
 ) -> Callable[[Any], np.ndarray]:
     """Makes meta -> accuracies [episodes] of a source's first episodes."""
+    import jax
+
     from htmaml_jax.run import machine, step
     from htmaml_jax.run import mesh as meshes
 
@@ -178,7 +180,8 @@ def make_judge(
 
     def judge(meta):
         values = []
-        pieces = source.pieces(0, block)
+        place = jax.process_index(), jax.process_count()
+        pieces = source.pieces(0, block, *place)
         while len(values) * block < episodes:
             piece = meshes.shard(mesh, next(pieces))
             values.append(np.asarray(run(meta, shared, piece)))

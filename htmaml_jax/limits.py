@@ -16,6 +16,9 @@ _CHOICES = {
     "net.down": ("pool", "stem", "stride"),
     "net.norm": ("group", "support", "none"),
     "net.pool": ("flat", "columns", "mean"),
+    "net.precision": ("float32", "bfloat16"),
+    "outer.gradient": ("plain", "remat", "mixed", "first", "reptile"),
+    "run.lowering": ("auto", "patches", "lax"),
 }
 _AT_LEAST_ONE = """
 data.way data.shot data.query data.rows data.columns eval.way eval.shot

@@ -15,7 +15,7 @@ from htmaml_jax.hyper import rules
 from htmaml_jax.hyper.generator import Generator
 from htmaml_jax.inner import sgd
 from htmaml_jax.nets.conv4 import Classifier, ConvBody
-from htmaml_jax.outer import losses
+from htmaml_jax.outer import gradients, losses
 from htmaml_jax.outer.augment import Strengths, augment
 
 # One row per system; each names what fills the slots. Everything that a row
@@ -106,7 +106,7 @@ class Learner:
     def meta_loss(
         self, meta: Any, episode: Episode, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Returns the query loss after adapting, and metrics."""
+        """Returns what to minimise, and metrics of the adapted learner."""
         first, second = jax.random.split(key)
         strengths = Strengths(**self.config.outer.augment)
         episode = augment(episode, first, self.way, strengths)
@@ -116,12 +116,15 @@ class Learner:
         logits = self.predict(adapted, query.inputs, query.mask)
         loss = losses.cross_entropy(logits, query)
         metrics = {"loss": loss, "accuracy": losses.accuracy(logits, query)}
+        objective = loss
+        if self.config.outer.gradient == "reptile":
+            objective = gradients.reptile(start, adapted.params)
         if self._generates:
             there = present(episode.support, self.way)
             moved = movement(start, spread_head(meta["base"], self.way), there)
             metrics["moved"] = moved
-            loss += self.config.hyper.move_penalty * moved
-        return loss, metrics
+            objective += self.config.hyper.move_penalty * moved
+        return objective, metrics
 
     def lines(self, meta: Any) -> list[rules.Line]:
         """Lists which family transforms which parameter."""
@@ -134,7 +137,15 @@ class Learner:
     @property
     def _body(self):
         net = self.config.net
-        return ConvBody(net.width, net.blocks, net.down, net.norm, net.pool)
+        return ConvBody(
+            net.width,
+            net.blocks,
+            net.down,
+            net.norm,
+            net.pool,
+            self.config.run.lowering,
+            None if net.precision == "float32" else jnp.dtype(net.precision),
+        )
 
     @property
     def _network(self):
@@ -172,7 +183,7 @@ class Learner:
             support.mask,
             mutable=["batch_stats"],
         )
-        return features
+        return features.astype(support.inputs.dtype)
 
     def _transform(self, meta, support, key=None):
         """theta to theta_task; with a key dropout is on."""
@@ -197,7 +208,7 @@ class Learner:
         """theta_task to phi_task."""
         classes = present(support, self.way)
 
-        def support_pass(params):
+        def support_pass(params, support, classes):
             logits, stats = self._network.apply(
                 {"params": params},
                 support.inputs,
@@ -206,14 +217,16 @@ class Learner:
             )
             return losses.only_present(logits, classes), stats
 
-        def loss(params):
-            return losses.cross_entropy(support_pass(params)[0], support)
+        def loss(params, data):
+            logits, _ = support_pass(params, *data)
+            return losses.cross_entropy(logits, data[0])
 
-        steps = self.config.inner.steps
-        params = sgd.descend(loss, start, meta["inner"], steps)
+        data = (support, classes)
+        gradient = gradients.inner_gradient(loss, self.config.outer.gradient)
+        params = sgd.descend(gradient, start, meta["inner"], data)
         stats = {}
         if self.config.net.norm == "support" and not self.transductive:
-            _, stats = support_pass(params)
+            _, stats = support_pass(params, *data)
         return Adapted(params, stats, classes)
 
 

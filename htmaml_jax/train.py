@@ -6,9 +6,10 @@ import argparse
 import contextlib
 import itertools
 import json
-import pathlib
 import time
 from collections.abc import Sequence
+
+from etils import epath
 
 from htmaml_jax import cli, files
 from htmaml_jax.errors import UserError
@@ -30,18 +31,28 @@ def main(argv: Sequence[str]) -> None:
     )
     parser.add_argument(
         "--workdir",
-        type=pathlib.Path,
+        type=epath.Path,
         help="where everything is written; an existing one is resumed "
-        "(default: runs/CONFIG-SYSTEM-sSEED)",
+        "(default: runs/CONFIG-SYSTEM-sSEED); may be gs://BUCKET/FOLDER",
+    )
+    parser.add_argument(
+        "--distributed",
+        default="off",
+        metavar="HOW",
+        help="how processes join: auto (the cluster knows), off (default), "
+        "or HOST:PORT,COUNT,INDEX",
     )
     flags, overrides = cli.parse(parser, argv)
     config, name = cli.read_config(flags.config, overrides)
     name = f"{name}-{config.system}-s{config.run.seed}"
-    workdir = flags.workdir or pathlib.Path("runs") / name
+    workdir = flags.workdir or epath.Path("runs") / name
+    from htmaml_jax.run import hosts
+
+    hosts.join(flags.distributed)
     train(config, workdir)
 
 
-def train(config, workdir: pathlib.Path) -> dict:
+def train(config, workdir: epath.Path) -> dict:
     """Trains the system of a config in a workdir, then evaluates the best.
 
     Returns:
@@ -53,7 +64,7 @@ def train(config, workdir: pathlib.Path) -> dict:
 
     from htmaml_jax import evaluate, results, systems
     from htmaml_jax.data import find
-    from htmaml_jax.run import checkpoints, logs, machine, signals, step
+    from htmaml_jax.run import checkpoints, hosts, logs, machine, signals, step
     from htmaml_jax.run import mesh as meshes
     from htmaml_jax.run import workdir as workdirs
 
@@ -74,7 +85,7 @@ def train(config, workdir: pathlib.Path) -> dict:
 
     # ---------------------------------------------------------------- data
     table = find.load(config.data)
-    print(
+    hosts.say(
         f"data: {table.name} ({table.origin}), {len(table.labels)} clips, "
         f"{len(table.classes)} classes, {table.licence}"
     )
@@ -108,9 +119,9 @@ def train(config, workdir: pathlib.Path) -> dict:
     state = step.init_state(learner, optimizer, key, blank)
     state = meshes.replicate(mesh, state)
     sizes = systems.sizes(state.meta)
-    print(f"system: {config.system}, parameters: {sizes}")
-    print(systems.describe(learner, state.meta))
-    print(f"devices: {mesh.size} x {jax.devices()[0].device_kind}")
+    hosts.say(f"system: {config.system}, parameters: {sizes}")
+    hosts.say(systems.describe(learner, state.meta))
+    hosts.say(f"devices: {mesh.size} x {jax.devices()[0].device_kind}")
 
     # -------------------------------------------------------------- resume
     best = {"step": 0, "accuracy": -1.0}
@@ -118,7 +129,7 @@ def train(config, workdir: pathlib.Path) -> dict:
     if resumed:
         state = saved.state("latest", state)
         best, seconds = resumed["best"], resumed["seconds"]
-        print(f"resumed: {workdir} at step {begun} of {steps}")
+        hosts.say(f"resumed: {workdir} at step {begun} of {steps}")
     record = {
         "config": config.to_dict(),
         "data": facts,
@@ -127,7 +138,10 @@ def train(config, workdir: pathlib.Path) -> dict:
         "versions": cli.versions(),
         "commit": cli.commit(),
     }
-    workdirs.write(workdir, record)
+    hosts.meet("read")  # nobody writes before everybody has looked
+    if hosts.first():
+        workdirs.write(workdir, record)
+    hosts.meet("written")
 
     def info(at: int) -> dict:
         return {**record, "step": at, "best": best, "seconds": seconds}
@@ -139,19 +153,25 @@ def train(config, workdir: pathlib.Path) -> dict:
     validate = evaluate.make_judge(
         learner, held, mesh, config.train.val_episodes
     )
-    host, hosts = jax.process_index(), jax.process_count()
-    pieces = source.pieces(begun * tasks, tasks, host, hosts)
+    place = jax.process_index(), jax.process_count()
+    pieces = source.pieces(begun * tasks, tasks, *place)
     if begun < steps:
         clock = time.monotonic()
-        piece = meshes.shard(mesh, next(pieces))
-        train_step = train_step.lower(state, key, shared, piece).compile()
+        piece = next(pieces)
         pieces = itertools.chain([piece], pieces)
-        print(f"compiled the training step in {time.monotonic() - clock:.0f} s")
+        piece = meshes.shard(mesh, piece)
+        train_step = train_step.lower(state, key, shared, piece).compile()
+        hosts.say(
+            f"compiled the training step in {time.monotonic() - clock:.0f} s"
+        )
 
     # ---------------------------------------------------------------- loop
-    log = logs.Log(workdir, begun)
-    bar = logs.Progress(f"{config.system} on {table.name}", begun, steps, tasks)
-    stop = signals.Stop()
+    log = bar = logs.Silent()
+    if hosts.first():
+        log = logs.Log(workdir, begun)
+        name = f"{config.system} on {table.name}"
+        bar = logs.Progress(name, begun, steps, tasks)
+    stop = signals.Stop(saved)
     every = max(1, round(config.train.val_every * steps))
     waiting: list[dict] = []
     clock = time.monotonic()
@@ -161,7 +181,7 @@ def train(config, workdir: pathlib.Path) -> dict:
             state, metrics = train_step(state, key, shared, piece)
             waiting.append(metrics)
             judged = at % every == 0 or at == steps
-            leave = stop.signal if at < steps else None
+            leave = stop.asked(at) if at < steps else None
             ends = judged or leave
             # One wait for the device per log line, none per step.
             if at == 1 or at % config.log.every == 0 or ends:
@@ -197,7 +217,7 @@ def train(config, workdir: pathlib.Path) -> dict:
                     saved.save("latest", at, state, info(at))
             if leave:
                 bar.close()
-                print(
+                hosts.say(
                     f"stopped after step {at} and saved; to go on: "
                     f"{cli.command('train')}"
                 )
@@ -208,9 +228,11 @@ def train(config, workdir: pathlib.Path) -> dict:
     # ---------------------------------------------------------- evaluation
     changed = [(f"eval.{k}", str(v)) for k, v in config.eval.items()]
     result = evaluate.evaluate(workdir, overrides=changed)
-    files.write_whole(workdir / "result.json", json.dumps(result, indent=1))
-    print(results.sentence(result))
-    print(f"everything lies in {workdir}")
+    if hosts.first():
+        text = json.dumps(result, indent=1)
+        files.write_whole(workdir / "result.json", text)
+    hosts.say(results.sentence(result))
+    hosts.say(f"everything lies in {workdir}")
     return result
 
 

@@ -32,7 +32,7 @@ def stored():
 def learner(stored):
     fields = config.default()
     fields.system = "maml"
-    fields.net.update(width=16, blocks=2, stem="pool", norm="group")
+    fields.net.update(width=16, blocks=2, down="pool", norm="group")
     fields.net.pool = "flat"
     fields.inner.steps = len(stored["alpha/head/bias"])
     return systems.build(fields, way=5)

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from htmaml_jax.nets.conv import conv, max_pool
+from htmaml_jax.nets import conv as convs
+from htmaml_jax.nets.conv import Conv, conv, max_pool
 from htmaml_jax.nets.norm import GroupNorm, Norm
+from htmaml_jax.nets.unet import UNet
 
 TASKS = 2
 LETTERS = "DHW"
@@ -102,11 +104,61 @@ def test_conv_is_lax_conv(case):
                 for f in (conv, lax_conv)
             ]
 
-        for dtype, tolerance in ((np.float32, 1e-5), (np.float64, 1e-12)):
+        tolerances = {np.float32: 1e-5, np.float64: 1e-12}
+        for dtype, tolerance in tolerances.items():
             arrays = jax.tree.map(
                 lambda x, t=dtype: x.astype(t), (point, direction, cotangent)
             )
             assert_close(*both(*arrays), tolerance)
+
+
+def test_conv_in_16_bits_and_under_two_vmaps():
+    rng = np.random.default_rng(5)
+    inputs = rng.normal(size=(2, TASKS, 3, 6, 5, 4)).astype(np.float32)
+    kernel = rng.normal(size=(2, TASKS, 3, 3, 4, 5)).astype(np.float32)
+
+    def run(form, *args):
+        twice = jax.vmap(jax.vmap(lambda x, k: form(x, k, (1, 2), "SAME")))
+        return jax.jit(twice)(*args)
+
+    exact = run(lax_conv, inputs, kernel)
+    assert_close(run(conv, inputs, kernel), exact, 1e-5)
+    small = [jnp.asarray(x, jnp.bfloat16) for x in (inputs, kernel)]
+    rough = run(conv, *small)
+    assert rough.dtype == jnp.bfloat16
+    assert_close(rough.astype(np.float32), exact, 1e-2)
+
+
+def test_lowerings_are_one_function():
+    """What "auto" picks and what it could pick give the same numbers."""
+    rng = np.random.default_rng(6)
+    inputs = rng.normal(size=(2, 6, 5, 4, 3)).astype(np.float32)
+    layers = [
+        Conv(4, (3, 3, 3), lowering=lowering) for lowering in convs.LOWERINGS
+    ]
+    params = layers[0].init(jax.random.key(0), inputs)
+    first, *others = [layer.apply(params, inputs) for layer in layers]
+    for other in others:
+        assert_close(other, first, 1e-5)
+    assert convs.resolve("auto") in convs.LOWERINGS[1:]
+    assert convs.resolve("lax") == "lax"
+
+
+def test_unet_keeps_the_size_and_reads_the_whole_volume():
+    rng = np.random.default_rng(7)
+    net = UNet(base=2, levels=3, classes=3, groups=2)
+    inputs = rng.normal(size=(1, 8, 4, 12, 1)).astype(np.float32)
+    params = net.init(jax.random.key(0), inputs)
+    outputs = net.apply(params, inputs)
+    assert outputs.shape == (1, 8, 4, 12, 3)
+    # A far corner matters through the lowest level.
+    other = inputs.copy()
+    other[0, -1, -1, -1] += 9
+    assert np.any(net.apply(params, other)[0, 0, 0, 0] != outputs[0, 0, 0, 0])
+    half = UNet(base=2, levels=3, classes=3, groups=2, dtype=jnp.bfloat16)
+    rough = half.apply(params, inputs)
+    assert rough.dtype == jnp.bfloat16
+    assert_close(rough.astype(np.float32), outputs, 5e-2)
 
 
 def test_conv_refuses_another_padding():
@@ -114,22 +166,35 @@ def test_conv_refuses_another_padding():
         conv(jnp.zeros((1, 4, 1)), jnp.zeros((3, 1, 1)), (1,), "FULL")
 
 
-@pytest.mark.parametrize("space", [(4, 6), (5, 3)])
-def test_max_pool_is_flax_max_pool(space):
+@pytest.mark.parametrize(
+    ("space", "window", "padding"),
+    [
+        ((4, 6), 2, "VALID"),
+        ((5, 3), 2, "VALID"),
+        ((7,), 3, "SAME"),
+        ((5, 4, 3), 2, "SAME"),
+    ],
+)
+def test_max_pool_is_flax_max_pool(space, window, padding):
     rng = np.random.default_rng(1)
     shape = (2, *space, 3)
     # All different, hence without ties, where a gradient is a convention.
     inputs = rng.permutation(np.prod(shape)).reshape(shape) / 7.0
     inputs = inputs.astype(np.float32)
-    out = (2, space[0] // 2, space[1] // 2, 3)
+    up = window - 1 if padding == "SAME" else 0
+    out = (2, *((n + up) // window for n in space), 3)
     direction = rng.normal(size=shape).astype(np.float32)
     cotangent = rng.normal(size=out).astype(np.float32)
 
     def theirs(x):
-        return nn.max_pool(x, (2, 2), (2, 2))
+        windows = (window,) * len(space)
+        return nn.max_pool(x, windows, windows, padding)
+
+    def mine(x):
+        return max_pool(x, window, padding)
 
     run = jax.jit(up_to_second_order, static_argnums=0)
-    ours = run(max_pool, (inputs,), (direction,), cotangent)
+    ours = run(mine, (inputs,), (direction,), cotangent)
     assert ours[0].shape == out
     assert_close(ours, run(theirs, (inputs,), (direction,), cotangent), 1e-6)
 

@@ -11,6 +11,7 @@ import sys
 import time
 
 import chex
+import jax
 import numpy as np
 import pytest
 import tiny
@@ -60,8 +61,11 @@ def latest(workdir):
 
     root = workdir / "checkpoints" / "latest"
     step = max(int(p.name) for p in root.iterdir() if p.name.isdigit())
-    with ocp.StandardCheckpointer() as reader:
-        return reader.restore((root / str(step) / "state").resolve())
+    # From however many devices it was saved, it comes to one.
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    args = ocp.args.StandardRestore(fallback_sharding=here)
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+        return reader.restore((root / str(step) / "state").resolve(), args=args)
 
 
 def test_killed_or_stopped_and_resumed_equals_never_stopped(clips, tmp_path):

@@ -8,6 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+# Up to here the loop is unrolled, which runs faster; beyond, compile time
+# would grow with every step.
+_UNROLLED = 8
+
 
 def init_steps(params: Any, steps: int, size: float) -> Any:
     """Returns step sizes [K] for every parameter.
@@ -19,22 +23,29 @@ def init_steps(params: Any, steps: int, size: float) -> Any:
 
 
 def descend(
-    loss: Callable[[Any], jax.Array], params: Any, alpha: Any, steps: int
+    gradient: Callable[[Any, Any], Any], params: Any, alpha: Any, data: Any
 ) -> Any:
     """Takes K gradient steps.
 
-    MAML's inner loop (Finn et al., 2017, eq. 1), repeated. The loop is
-    unrolled: short loops run faster so.
+    MAML's inner loop (Finn et al., 2017, eq. 1), repeated.
 
     Args:
-      loss: support loss of parameters.
+      gradient: (params, data) -> gradient of the support loss, like params;
+        made by `outer.gradients.inner_gradient`.
       params: parameters to start from.
       alpha: step sizes, [K] per parameter.
-      steps: K.
+      data: what the support loss needs beside params.
     """
-    for k in range(steps):
-        gradient = jax.grad(loss)(params)
-        params = jax.tree.map(
-            lambda p, g, a, k=k: p - a[k] * g, params, gradient, alpha
+
+    def step(params, alpha):
+        return jax.tree.map(
+            lambda p, g, a: p - a * g, params, gradient(params, data), alpha
         )
-    return params
+
+    steps = jax.tree.leaves(alpha)[0].shape[0]
+    if steps <= _UNROLLED:
+        for k in range(steps):
+            params = step(params, jax.tree.map(lambda a, k=k: a[k], alpha))
+        return params
+    scanned = jax.lax.scan(lambda p, a: (step(p, a), None), params, alpha)
+    return scanned[0]

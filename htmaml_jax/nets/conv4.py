@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -22,6 +24,8 @@ class ConvBody(nn.Module):
       norm: see `htmaml_jax.nets.norm`.
       pool: "flat" keeps the last map, "mean" averages it over space,
         "columns" over its columns alone: time, where the rows are pitches.
+      lowering: see `htmaml_jax.nets.conv.conv`.
+      dtype: of the computation; parameters keep theirs.
     """
 
     width: int = 32
@@ -29,6 +33,8 @@ class ConvBody(nn.Module):
     down: str = "pool"
     norm: str = "group"
     pool: str = "flat"
+    lowering: str = "auto"
+    dtype: Any = None
 
     @nn.compact
     def __call__(
@@ -42,7 +48,13 @@ class ConvBody(nn.Module):
         for i in range(self.blocks):
             strided = self.down == "stride" or (self.down == "stem" and i == 0)
             strides = (2, 2) if strided else (1, 1)
-            x = Conv(self.width, strides=strides, name=f"conv{i}")(x)
+            x = Conv(
+                self.width,
+                strides=strides,
+                lowering=self.lowering,
+                dtype=self.dtype,
+                name=f"conv{i}",
+            )(x)
             x = nn.relu(Norm(self.norm, name=f"norm{i}")(x, mask, stored))
             x = x if strided else max_pool(x)
         if self.pool == "mean":
@@ -66,7 +78,8 @@ class Classifier(nn.Module):
         stored: bool = False,
     ) -> jax.Array:
         """Maps [B, H, W, C] to logits [B, N]."""
-        features = self.body(inputs, mask, stored)
+        # Logits and what follows them keep the precision of the parameters.
+        features = self.body(inputs, mask, stored).astype(inputs.dtype)
         head = nn.Dense(
             self.way, kernel_init=nn.initializers.zeros, name="head"
         )

@@ -28,17 +28,19 @@ class GroupNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         space = tuple(range(1, inputs.ndim - 1))
+        # Statistics of 16-bit maps are summed in 32 bits.
+        exact = inputs.astype(jnp.promote_types(inputs.dtype, jnp.float32))
 
         def by_group(x):
             x = jnp.mean(x, axis=space).reshape(-1, self.groups, each)
             return jnp.repeat(jnp.mean(x, axis=-1), each, axis=-1)
 
-        mean = by_group(inputs)
-        variance = jnp.maximum(by_group(inputs**2) - mean**2, 0)
+        mean = by_group(exact)
+        variance = jnp.maximum(by_group(exact**2) - mean**2, 0)
         factor = scale * jax.lax.rsqrt(variance + self.epsilon)
         shape = (inputs.shape[0], *(1,) * len(space), channels)
-        offset = (bias - mean * factor).reshape(shape)
-        return inputs * factor.reshape(shape) + offset
+        offset = (bias - mean * factor).reshape(shape).astype(inputs.dtype)
+        return inputs * factor.reshape(shape).astype(inputs.dtype) + offset
 
 
 class Norm(nn.Module):
@@ -78,5 +80,7 @@ class Norm(nn.Module):
         if mask is not None:
             mask = mask.reshape((-1,) + (1,) * (inputs.ndim - 1)) > 0
         # Momentum 0: what is stored is the last batch, hence the support.
-        norm = nn.BatchNorm(use_running_average=stored, momentum=0.0)
+        norm = nn.BatchNorm(
+            use_running_average=stored, momentum=0.0, dtype=inputs.dtype
+        )
         return norm(inputs, mask=mask)

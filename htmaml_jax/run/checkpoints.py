@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import pathlib
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
+from etils import epath
 
 from htmaml_jax.errors import UserError
 
@@ -36,19 +36,19 @@ class Checkpoints:
     interrupts it leaves the previous checkpoint whole.
     """
 
-    def __init__(self, workdir: pathlib.Path):
+    def __init__(self, workdir: epath.Path):
         self._workdir = workdir
         self._managers: dict[str, ocp.CheckpointManager] = {}
 
     def _manager(self, series: str) -> ocp.CheckpointManager:
         if series not in self._managers:
-            root = (self._workdir / "checkpoints" / series).resolve()
+            root = epath.Path(self._workdir / "checkpoints" / series)
             # Synchronous: an error belongs to the save that caused it.
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=1, create=True, enable_async_checkpointing=False
             )
             self._managers[series] = ocp.CheckpointManager(
-                root, options=options
+                root.resolve(), options=options
             )
         return self._managers[series]
 
@@ -63,6 +63,10 @@ class Checkpoints:
         if step is None:
             return f"no {series!r} checkpoint was written yet"
         return f"the checkpoint of step {step} stays in {self._workdir}"
+
+    def preempted(self, step: int) -> bool:
+        """Tells all processes alike that one was told to stop by now."""
+        return self._manager("latest").reached_preemption(step)
 
     def save(self, series: str, step: int, state: Any, info: dict) -> None:
         """Saves a pytree of arrays with a JSON object under a step."""

@@ -5,30 +5,43 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pathlib
 import sys
 import time
 
 import tqdm
+from etils import epath
 
 from htmaml_jax import files
 from htmaml_jax.errors import UserError
 
 
-class Log:
-    """Writes `metrics.jsonl` and TensorBoard files of one workdir."""
+class Silent:
+    """Stands for a Log or a Progress in all processes but the first."""
 
-    def __init__(self, workdir: pathlib.Path, step: int):
+    def __getattr__(self, name: str):
+        return lambda *values: None
+
+
+class Log:
+    """Writes `metrics.jsonl` and TensorBoard files of one workdir.
+
+    Nothing can be appended to a file in a bucket: there the metrics are
+    written anew each time, and TensorBoard files are left out.
+    """
+
+    def __init__(self, workdir: epath.Path, step: int):
         """Opens the logs to go on after `step`; later lines are dropped."""
+        self._path = workdir / "metrics.jsonl"
+        kept = [x for x in read(self._path) if x["step"] <= step]
+        self._text = "".join(json.dumps(x) + "\n" for x in kept)
+        files.write_whole(self._path, self._text)
+        self._file = self._board = None
+        if "://" in str(workdir):
+            return
         from tensorboardX import event_file_writer, proto
 
-        self._path = workdir / "metrics.jsonl"
         self._event = proto.event_pb2.Event
-        kept = [x for x in read(self._path) if x["step"] <= step]
         with self._guard():
-            files.write_whole(
-                self._path, "".join(json.dumps(x) + "\n" for x in kept)
-            )
             self._file = open(self._path, "a")
             board = workdir / "tensorboard"
             board.mkdir(exist_ok=True)
@@ -44,11 +57,15 @@ class Log:
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """Appends one line with flat slash names."""
+        line = json.dumps({"step": step, **metrics}) + "\n"
+        if not self._board:
+            self._text += line
+            files.write_whole(self._path, self._text)
+            return
         from tensorboardX import summary
 
-        line = {"step": step, **metrics}
         with self._guard():
-            self._file.write(json.dumps(line) + "\n")
+            self._file.write(line)
             self._file.flush()
             for name, value in metrics.items():
                 self._add(step, summary=summary.scalar(name, value))
@@ -71,15 +88,15 @@ class Log:
 
     def close(self) -> None:
         """Closes both files; whatever was written was flushed before."""
-        for file in (self._file, self._board):
+        for file in filter(None, (self._file, self._board)):
             # After a full disk closing fails too, and says nothing new.
             with contextlib.suppress(OSError):
                 file.close()
 
 
-def read(path: pathlib.Path) -> list[dict]:
+def read(path: epath.Path) -> list[dict]:
     """Reads JSON lines; a last line cut short by a kill is left out."""
-    if not path.is_file():
+    if not path.exists():
         return []
     lines = []
     for text in path.read_text().splitlines():

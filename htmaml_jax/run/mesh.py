@@ -6,7 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from htmaml_jax.errors import UserError
 
 AXIS = "tasks"
 REPLICATED, SHARDED = PartitionSpec(), PartitionSpec(AXIS)
@@ -17,12 +20,21 @@ def make_mesh(tasks: int, devices: int = 0) -> jax.sharding.Mesh:
 
     Args:
       tasks: tasks per step; the mesh takes the largest number of devices
-        that divides it.
+        that divides it. 0 where any number does.
       devices: how many devices to use at most; 0 for all.
+
+    Raises:
+      UserError: several processes, and one of their devices would be idle.
     """
     available = jax.devices()
     limit = min(devices or len(available), len(available))
     count = max(n for n in range(1, limit + 1) if tasks % n == 0)
+    if jax.process_count() > 1 and count < len(available):
+        raise UserError(
+            f"{len(available)} devices of {jax.process_count()} processes "
+            f"need a multiple of {len(available)} tasks, not {tasks}, and "
+            "run.devices=0; set train.tasks."
+        )
     return jax.make_mesh(
         (count,),
         (AXIS,),
@@ -45,8 +57,18 @@ def spread(
 
 
 def replicate(mesh: jax.sharding.Mesh, tree: Any) -> Any:
-    """Puts a whole copy of `tree` on every device."""
-    return jax.device_put(tree, NamedSharding(mesh, REPLICATED))
+    """Puts a whole copy of `tree` on every device of every process."""
+    where = NamedSharding(mesh, REPLICATED)
+    if jax.process_count() == 1:
+        return jax.device_put(tree, where)
+
+    def put(x):
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put(jax.random.key_data(x)))
+        x = np.asarray(x)
+        return jax.make_array_from_process_local_data(where, x, x.shape)
+
+    return jax.tree.map(put, tree)
 
 
 def shard(mesh: jax.sharding.Mesh, tree: Any) -> Any:

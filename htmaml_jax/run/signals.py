@@ -4,21 +4,39 @@ from __future__ import annotations
 
 import signal
 
+import jax
+
+from htmaml_jax.run.checkpoints import Checkpoints
+
 
 class Stop:
-    """Remembers the first stop signal; a second one acts at once."""
+    """Remembers the first stop signal; a second one acts at once.
 
-    def __init__(self):
-        self.signal: int | None = None
-        self._before = {
-            number: signal.signal(number, self._notice)
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
+    Of several processes all must stop after the same update, whichever got
+    the signal: there JAX's own service listens for SIGTERM and agrees on a
+    step, and orbax asks it.
+    """
+
+    def __init__(self, saved: Checkpoints):
+        self._signal: int | None = None
+        self._saved = saved
+        self._before = {}
+        if jax.process_count() == 1:
+            self._before = {
+                number: signal.signal(number, self._notice)
+                for number in (signal.SIGINT, signal.SIGTERM)
+            }
 
     def _notice(self, number, frame):
         del frame
-        self.signal = number
+        self._signal = number
         self.restore()
+
+    def asked(self, step: int) -> int | None:
+        """Returns the signal to obey after update `step`, or None."""
+        if jax.process_count() == 1:
+            return self._signal
+        return signal.SIGTERM if self._saved.preempted(step) else None
 
     def restore(self) -> None:
         """Gives the signals back their former meaning."""

@@ -163,13 +163,14 @@ def make_eval_step(
             lambda piece: each(episodes(shared, piece)),
             _chunks(pieces, chunk),
         )
-        return out.reshape(-1)
+        # Every process gets all values: a host reads only its own devices.
+        return jax.lax.all_gather(out.reshape(-1), meshes.AXIS, tiled=True)
 
     spread = meshes.spread(
         mesh,
         share,
         (meshes.REPLICATED, meshes.REPLICATED, meshes.SHARDED),
-        meshes.SHARDED,
+        meshes.REPLICATED,
     )
     return jax.jit(spread)
 

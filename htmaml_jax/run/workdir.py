@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import pathlib
 from collections.abc import Mapping
 from typing import Any
+
+from etils import epath
 
 from htmaml_jax import config as configs
 from htmaml_jax import files
@@ -15,7 +16,7 @@ from htmaml_jax.errors import UserError
 RECORD = "run.json"
 
 
-def read(workdir: pathlib.Path) -> dict | None:
+def read(workdir: epath.Path) -> dict | None:
     """Returns the record of a workdir, or None for a new one.
 
     Raises:
@@ -35,12 +36,12 @@ def read(workdir: pathlib.Path) -> dict | None:
     return None
 
 
-def write(workdir: pathlib.Path, record: dict) -> None:
+def write(workdir: epath.Path, record: dict) -> None:
     """Writes the record whole or not at all."""
     files.write_whole(workdir / RECORD, json.dumps(record, indent=1))
 
 
-def refuse_change(workdir: pathlib.Path, record: dict, config: Any) -> None:
+def refuse_change(workdir: epath.Path, record: dict, config: Any) -> None:
     """Refuses to resume with a config that may not differ but does."""
     changed = configs.differences(record["config"], config)
     if changed:
