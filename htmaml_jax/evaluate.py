@@ -88,7 +88,8 @@ def evaluate(
     mesh = meshes.make_mesh(0, config.run.devices)
     learner = build(config, judged.way, judged.transductive)
     meta = meshes.replicate(mesh, meta)
-    values = make_judge(learner, source, mesh, judged.episodes)(meta)
+    judge = make_judge(learner, source, mesh, judged.episodes, info["chunk"])
+    values = judge(meta)
     from htmaml_jax.systems import sizes
 
     family = {"esc50-pack": "esc50", "esc50": "esc50"}.get(table.name)
@@ -164,9 +165,12 @@ def build(config: Any, way: int, transductive: bool = False):
 
 
 def make_judge(
-    learner: Any, source: Any, mesh: Any, episodes: int
+    learner: Any, source: Any, mesh: Any, episodes: int, chunk: int
 ) -> Callable[[Any], np.ndarray]:
-    """Makes meta -> accuracies [episodes] of a source's first episodes."""
+    """Makes meta -> accuracies [episodes] of a source's first episodes.
+
+    `chunk` tasks at a time went through training, which takes more memory.
+    """
     import jax
 
     from htmaml_jax.run import machine, step
@@ -174,7 +178,7 @@ def make_judge(
 
     each = -(-_BLOCK // mesh.size)
     block = each * mesh.size
-    chunk = machine.auto_chunk(each)
+    chunk = machine.choose_chunk(each, 0, chunk)
     run = step.make_eval_step(learner, source.episodes, mesh, chunk)
     shared = meshes.replicate(mesh, source.shared)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import itertools
 import json
 import time
@@ -64,6 +65,7 @@ def train(config, workdir: epath.Path) -> dict:
 
     from htmaml_jax import evaluate, results, systems
     from htmaml_jax.data import find
+    from htmaml_jax.nets import conv
     from htmaml_jax.run import checkpoints, hosts, logs, machine, signals, step
     from htmaml_jax.run import mesh as meshes
     from htmaml_jax.run import workdir as workdirs
@@ -102,15 +104,6 @@ def train(config, workdir: epath.Path) -> dict:
 
     # --------------------------------------------------------------- model
     mesh = meshes.make_mesh(tasks, config.run.devices)
-    each = tasks // mesh.size
-    chunk = config.run.chunk or (record or {}).get("chunk")
-    if not chunk or (each % chunk and not config.run.chunk):
-        chunk = machine.auto_chunk(each)  # a new run, or other devices
-    if each % chunk:
-        raise UserError(
-            f"run.chunk={chunk} does not divide the {each} tasks per device; "
-            "choose a divisor, or 0 for the choice of the machine."
-        )
     learner = systems.build(config, config.data.way)
     optimizer = step.make_optimizer(config.outer, steps)
     key = meshes.replicate(mesh, jax.random.key(config.run.seed))
@@ -130,10 +123,39 @@ def train(config, workdir: epath.Path) -> dict:
         state = saved.state("latest", state)
         best, seconds = resumed["best"], resumed["seconds"]
         hosts.say(f"resumed: {workdir} at step {begun} of {steps}")
+
+    # --------------------------------------------------------------- steps
+    place = jax.process_index(), jax.process_count()
+    pieces = source.pieces(begun * tasks, tasks, *place)
+    piece = next(pieces)
+    pieces = itertools.chain([piece], pieces)
+    example = (state, key, shared, meshes.shard(mesh, piece))
+
+    @functools.cache
+    def compiled(chunk: int):
+        made = step.make_train_step(
+            learner, optimizer, source.episodes, mesh, chunk
+        )
+        return made.lower(*example).compile()
+
+    stored = (record or {}).get("chunk", 0)
+    each = tasks // mesh.size
+    chunk = machine.choose_chunk(each, config.run.chunk, stored, compiled)
+    if begun < steps:
+        clock = time.monotonic()
+        train_step = compiled(chunk)
+        took = time.monotonic() - clock
+        hosts.say(f"compiled the training step in {took:.0f} s")
+    validate = evaluate.make_judge(
+        learner, held, mesh, config.train.val_episodes, chunk
+    )
+
+    # -------------------------------------------------------------- record
     record = {
         "config": config.to_dict(),
         "data": facts,
         "chunk": chunk,
+        "lowering": conv.resolve(config.run.lowering),
         "hardware": machine.hardware(),
         "versions": cli.versions(),
         "commit": cli.commit(),
@@ -145,25 +167,6 @@ def train(config, workdir: epath.Path) -> dict:
 
     def info(at: int) -> dict:
         return {**record, "step": at, "best": best, "seconds": seconds}
-
-    # --------------------------------------------------------------- steps
-    train_step = step.make_train_step(
-        learner, optimizer, source.episodes, mesh, chunk
-    )
-    validate = evaluate.make_judge(
-        learner, held, mesh, config.train.val_episodes
-    )
-    place = jax.process_index(), jax.process_count()
-    pieces = source.pieces(begun * tasks, tasks, *place)
-    if begun < steps:
-        clock = time.monotonic()
-        piece = next(pieces)
-        pieces = itertools.chain([piece], pieces)
-        piece = meshes.shard(mesh, piece)
-        train_step = train_step.lower(state, key, shared, piece).compile()
-        hosts.say(
-            f"compiled the training step in {time.monotonic() - clock:.0f} s"
-        )
 
     # ---------------------------------------------------------------- loop
     log = bar = logs.Silent()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import jax
@@ -20,17 +21,23 @@ class Stop:
     def __init__(self, saved: Checkpoints):
         self._signal: int | None = None
         self._saved = saved
-        self._before = {}
-        if jax.process_count() == 1:
-            self._before = {
-                number: signal.signal(number, self._notice)
-                for number in (signal.SIGINT, signal.SIGTERM)
-            }
+        handlers = {signal.SIGINT: self._notice, signal.SIGTERM: self._notice}
+        if jax.process_count() > 1:
+            handlers = {signal.SIGINT: self._pass_on}
+        self._before = {
+            number: signal.signal(number, handler)
+            for number, handler in handlers.items()
+        }
 
     def _notice(self, number, frame):
         del frame
         self._signal = number
         self.restore()
+
+    def _pass_on(self, number, frame):
+        del number, frame
+        self.restore()
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def asked(self, step: int) -> int | None:
         """Returns the signal to obey after update `step`, or None."""
