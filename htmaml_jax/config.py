@@ -102,7 +102,7 @@ def default() -> ConfigDict:
             },
             "inner": {"steps": 3, "size": 0.1},
             "outer": {
-                "gradient": "plain",  # plain | remat | mixed | first | reptile
+                "gradient": "mixed",  # plain | remat | mixed | first | reptile
                 "rate": 1e-3,
                 "warmup": 0.05,
                 "floor": 0.02,
