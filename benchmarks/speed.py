@@ -264,7 +264,7 @@ def main(arguments: Sequence[str]) -> None:
     add("--out", type=pathlib.Path, default=pathlib.Path("results/speed"))
     add("--threads", type=int, default=2, help="cores; 0 for all")
     add("--dtype", default="float32", choices=("float32", "float64"))
-    add("--gradient", default="plain", help="ours: plain remat mixed first")
+    add("--gradient", default="mixed", help="ours: plain remat mixed first")
     add("--chunk", type=int, default=0, help="ours: tasks at a time; 0 auto")
     add("--devices", type=int, default=1, help="ours: devices")
     add("--set", nargs="*", default=[], help="change sizes: tasks=4 width=8")

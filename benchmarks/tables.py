@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import pathlib
-import sys
 
 import numpy as np
 
-from htmaml_jax import results
+from htmaml_jax import files, results
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-START, END = "<!-- results: made by benchmarks/tables.py -->", "<!-- end -->"
+START, END = "<!-- {}: made by benchmarks/tables.py -->", "<!-- end -->"
 
 
 def table(found: list[dict]) -> str:
@@ -64,15 +63,55 @@ def _line(place, mine, base):
     return f"| {' | '.join(cells)} |"
 
 
-def fill(readme: str, found: list[dict]) -> str:
-    """Returns a README with its table made anew."""
-    head, rest = readme.split(START)
-    _, tail = rest.split(END)
-    return f"{head}{START}\n{table(found)}\n{END}{tail}"
+def speed_table(found: list[dict]) -> str:
+    """Returns the table of speed workloads: ours beside the fastest peer."""
+    lines = [
+        "| workload | ours, s | fastest PyTorch, s | times as fast | memory, "
+        "ours | memory, theirs | compiles in | share of peak |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for result in found:
+        middle = {
+            run["library"]: float(np.median(run["seconds"]))
+            for run in result["runs"]
+        }
+        peers = {
+            name: seconds
+            for name, seconds in middle.items()
+            if name.split(":")[0] not in ("htmaml_jax", "jax_lax_conv")
+        }
+        peer = min(peers, key=peers.get)
+        runs = {run["library"]: run for run in result["runs"]}
+        mine = runs["htmaml_jax"]
+        cells = (
+            result["workload"],
+            f"{middle['htmaml_jax']:.3g}",
+            f"{peers[peer]:.3g} ({peer})",
+            f"{peers[peer] / middle['htmaml_jax']:.2f}",
+            f"{mine['peak_mb']:.0f} MB",
+            f"{runs[peer]['peak_mb']:.0f} MB",
+            f"{np.median(mine['compile_s']):.0f} s",
+            f"{100 * mine['share_of_peak']:.0f} %",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def fill(readme: str, folder: pathlib.Path) -> str:
+    """Returns a README with its tables made anew from a results folder."""
+    speed = sorted((folder / "speed").glob("W?.json"))
+    tables = {
+        "results": table(results.read_all(folder)),
+        "speed": speed_table([files.read_json(path) for path in speed]),
+    }
+    for name, text in tables.items():
+        start = START.format(name)
+        head, rest = readme.split(start)
+        _, tail = rest.split(END, 1)
+        readme = f"{head}{start}\n{text}\n{END}{tail}"
+    return readme
 
 
 if __name__ == "__main__":
     path = ROOT / "README.md"
-    new = fill(path.read_text(), results.read_all(ROOT / "results"))
-    path.write_text(new)
-    sys.stdout.write(new.split(START)[1].split(END)[0])
+    path.write_text(fill(path.read_text(), ROOT / "results"))

@@ -26,10 +26,11 @@ from htmaml_jax.outer import gradients
 from htmaml_jax.run import machine, step
 from htmaml_jax.run import mesh as meshes
 
-# What a library's settings are unless told otherwise; chunk 0 is automatic.
+# What a library's settings are unless told otherwise, as in the package's
+# config; chunk 0 is automatic.
 DEFAULTS = {
     "htmaml_jax": {
-        "gradient": "plain",
+        "gradient": "mixed",
         "chunk": 0,
         "devices": 1,
         "lowering": "auto",

@@ -46,14 +46,17 @@ def test_ten_lines_adapt_to_a_folder_of_clips(tmp_path, monkeypatch, capsys):
 def test_tables_agree_with_results():
     import tables
 
-    found = results.read_all(ROOT / "results")
-    assert tables.fill(README, found) == README
-    assert all(results.file_name(x) for x in found)
+    assert tables.fill(README, ROOT / "results") == README
+    # A table without rows would agree too.
+    for start in ("| esc50-metaaudio |", "| W1 |"):
+        assert start in README
 
 
 def test_results_are_whole():
     """Each stored mean is that of its values, under its own name."""
     for path in (ROOT / "results").glob("*/*.json"):
+        if path.parent.name == "speed":
+            continue
         found = json.loads(path.read_text())
         values = found["values"]
         assert len(values) == found["episodes"] >= 1000

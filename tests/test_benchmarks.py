@@ -1,0 +1,117 @@
+"""The speed workloads: right values, counted operations, promised records."""
+
+import dataclasses
+import json
+import pathlib
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import cases  # noqa: E402
+import growth  # noqa: E402
+import speed  # noqa: E402
+import workloads  # noqa: E402
+
+SIZES = {
+    "W1": {"shape": (16, 16, 1), "tasks": 2, "width": 4, "steps": 1},
+    "W2": {"shape": (6,), "tasks": 2, "width": 4},
+    "W3": {"shape": (4, 4, 4, 1), "width": 2, "steps": 1},
+}
+
+
+def tiny(name):
+    return dataclasses.replace(cases.CASES[name], **SIZES[name])
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_weights_fit_the_network(name):
+    case = tiny(name)
+    inputs = workloads.batch_of(case).support.inputs[0]
+    net = workloads.network(case)
+    like = jax.eval_shape(net.init, jax.random.key(0), inputs)["params"]
+    params = workloads.params_of(case)
+    assert jax.tree.map(np.shape, params) == jax.tree.map(np.shape, like)
+
+
+def test_both_convolutions_agree(monkeypatch):
+    monkeypatch.setattr(cases, "BLOCKS", 2)  # compiles in half the time
+    found = {}
+    for library in ("htmaml_jax", "jax_lax_conv"):
+        iterate, sketch, facts = workloads.prepare(tiny("W1"), library, {})
+        found[library] = {"loss": iterate(), "sketch": sketch()}
+        assert facts["temporary_mb"] > 0
+    assert np.isfinite(found["htmaml_jax"]["loss"])
+    a, b = (np.array(f["sketch"]) for f in found.values())
+    assert found["htmaml_jax"]["loss"] == pytest.approx(
+        found["jax_lax_conv"]["loss"], rel=1e-5
+    )
+    assert np.linalg.norm(a - b) < 1e-4 * np.linalg.norm(a)
+    assert not speed.disagreement(found)
+
+
+def test_a_wrong_gradient_is_refused():
+    good = {"loss": 1.0, "sketch": [1.0] * 16}
+    found = {"a": good, "b": good, "c": dict(good, sketch=[1.1] * 16)}
+    assert "meta-gradient of c" in speed.disagreement(found)
+    found["c"] = dict(good, loss=float("nan"))
+    assert "loss nan" in speed.disagreement(found)
+
+
+def test_operations_by_hand():
+    case = cases.Case("tiny", "mlp", (3,), 4, 2, 5, 1, 2, 3, 0.1)
+    # Per example: 3 x 4 and 4 x 5 multiply-adds, 24 and 40 operations.
+    # Support: 5 examples, 3 steps, 4 and 9 passes; query: 10, 2 and 3.
+    support = 5 * 3 * (24 * 4 + 40 * 9)
+    query = 10 * (24 * 2 + 40 * 3)
+    assert cases.operations(case) == 2 * (support + query)
+    first = 5 * 3 * (24 * 2 + 40 * 3) + query
+    assert cases.operations(case, exact=False) == 2 * first
+
+
+def test_operations_of_a_convolution():
+    case = tiny("W1")
+    # 16x16, 8x8, 4x4, 2x2 maps of 4 channels through 3x3 windows; a head.
+    each = [2 * 9 * 4 * 256] + [2 * 9 * 16 * n for n in (64, 16, 4)]
+    each.append(2 * 4 * 5)
+    support = 5 * (4 * each[0] + 9 * sum(each[1:]))
+    query = 25 * (2 * each[0] + 3 * sum(each[1:]))
+    assert cases.operations(case) == 2 * (support + query)
+
+
+def test_one_command_writes_the_record(tmp_path, capsys):
+    sizes = ["tasks=2", "shape=6", "width=4", "steps=1"]
+    speed.main(
+        ["W2", "--rounds=1", "--iterations=2", f"--out={tmp_path}"]
+        + ["--libraries=htmaml_jax", "--threads=0", "--set", *sizes]
+    )
+    assert "| htmaml_jax |" in capsys.readouterr().out
+    (path,) = tmp_path.rglob("*.json")
+    assert path.name == "W2-tasks2-shape6-width4-steps1.json"
+    result = json.loads(path.read_text())
+    promised = {"workload", "hardware", "versions", "command", "commit"}
+    assert promised < set(result)
+    (run,) = result["runs"]
+    assert run["library"] == "htmaml_jax"
+    assert len(run["seconds"]) == len(run["compile_s"]) == 1
+    assert {"peak_mb", "temporary_mb", "loss", "flops"} < set(run)
+
+
+def test_growth_tables(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cases, "BLOCKS", 1)
+    monkeypatch.setattr("worker.use_threads", lambda count: None)
+    monkeypatch.setattr("worker.set_up_jax", lambda: None)
+    monkeypatch.setattr("workloads.matrix_peak", lambda: 1.0)
+    growth.main(
+        ["--tasks", "--steps", "1", "--width", "2", "--no-time"]
+        + ["--gradients", "first", "--out", str(tmp_path)]
+        + ["--set", "shape=16x16x1", "tasks=1", "width=2", "steps=1"]
+    )
+    assert "| width | 2 |" in capsys.readouterr().out
+    (path,) = tmp_path.rglob("growth.json")
+    # One size in the middle of both axes is compiled once.
+    assert len(json.loads(path.read_text())["runs"]) == 1
