@@ -41,7 +41,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 # Tasks per vmap where nothing else is asked. Tried on one CPU core: 1, 2, 4
 # and 8 on W1 (4 and 8 equal), 1 to 32 on W2 (8 to 32 equal), 1 and 2 on W4,
-# where 2 already take gigabytes. Channels-last gained nothing anywhere.
+# where 2 already take gigabytes. Channels-last gained nothing. compile=1 is
+# torch.compile: on W2 a quarter faster after a minute and a half of compiling,
+# on W1 not done after five minutes, hence off.
 CHUNKS = {"W1": 4, "W2": 16, "W3": 2, "W4": 2}
 
 

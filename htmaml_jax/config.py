@@ -138,7 +138,7 @@ def default() -> ConfigDict:
                 "seed": 0,
                 "chunk": 0,
                 "devices": 0,
-                "lowering": "auto",  # auto | patches | lax
+                "lowering": "auto",  # auto | patches | blocks | lax
             },
             "log": {"every": 20},
         }

@@ -18,7 +18,7 @@ _CHOICES = {
     "net.pool": ("flat", "columns", "mean"),
     "net.precision": ("float32", "bfloat16"),
     "outer.gradient": ("plain", "remat", "mixed", "first", "reptile"),
-    "run.lowering": ("auto", "patches", "lax"),
+    "run.lowering": ("auto", "patches", "blocks", "lax"),
 }
 _AT_LEAST_ONE = """
 data.way data.shot data.query data.rows data.columns eval.way eval.shot

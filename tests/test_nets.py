@@ -19,14 +19,15 @@ LETTERS = "DHW"
 
 @st.composite
 def cases(draw):
-    """Draws (space, window, strides, padding, channels in, out)."""
+    """Draws (space, window, strides, padding, channels in, lowering)."""
     axes = draw(st.integers(1, 3))
     window = draw(st.tuples(*[st.integers(1, 3)] * axes))
     # At least the window, else VALID leaves nothing.
     space = tuple(k + draw(st.integers(0, 4)) for k in window)
     strides = draw(st.tuples(*[st.integers(1, 3)] * axes))
     padding = draw(st.sampled_from(["SAME", "VALID"]))
-    return space, window, strides, padding, draw(st.integers(1, 3)), 2
+    lowering = draw(st.sampled_from(["auto", "blocks"]))
+    return space, window, strides, padding, draw(st.integers(1, 3)), lowering
 
 
 def lax_conv(inputs, kernel, strides, padding):
@@ -72,10 +73,13 @@ def assert_close(ours, theirs, tolerance):
 
 # A compilation costs a second, so examples are few and the same every time.
 @settings(max_examples=6, deadline=None, derandomize=True, database=None)
-@example(((5, 6), (3, 3), (2, 2), "SAME", 2, 2))
+@example(((5, 6), (3, 3), (2, 2), "SAME", 2, "auto"))
+@example(((4, 2, 6), (3, 3, 3), (1, 1, 1), "SAME", 2, "blocks"))
+@example(((6, 4), (3, 3), (1, 1), "SAME", 3, "blocks"))
 @given(cases())
 def test_conv_is_lax_conv(case):
-    space, window, strides, padding, features, out = case
+    space, window, strides, padding, features, lowering = case
+    out = 2
     rng = np.random.default_rng(0)
     with jax.enable_x64(True):
 
@@ -92,6 +96,9 @@ def test_conv_is_lax_conv(case):
         ).shape
         cotangent = rng.normal(size=(TASKS, *shape))
 
+        def ours(*args):
+            return conv(*args, lowering)
+
         @jax.jit
         def both(point, direction, cotangent):
             return [
@@ -101,7 +108,7 @@ def test_conv_is_lax_conv(case):
                         lambda x, k: f(x, k, strides, padding), p, d, c
                     )
                 )(point, direction, cotangent)
-                for f in (conv, lax_conv)
+                for f in (ours, lax_conv)
             ]
 
         tolerances = {np.float32: 1e-5, np.float64: 1e-12}
@@ -114,25 +121,29 @@ def test_conv_is_lax_conv(case):
 
 def test_conv_in_16_bits_and_under_two_vmaps():
     rng = np.random.default_rng(5)
-    inputs = rng.normal(size=(2, TASKS, 3, 6, 5, 4)).astype(np.float32)
+    inputs = rng.normal(size=(2, TASKS, 3, 6, 4, 4)).astype(np.float32)
     kernel = rng.normal(size=(2, TASKS, 3, 3, 4, 5)).astype(np.float32)
 
-    def run(form, *args):
-        twice = jax.vmap(jax.vmap(lambda x, k: form(x, k, (1, 2), "SAME")))
+    def run(form, strides, *args):
+        twice = jax.vmap(jax.vmap(lambda x, k: form(x, k, strides, "SAME")))
         return jax.jit(twice)(*args)
 
-    exact = run(lax_conv, inputs, kernel)
-    assert_close(run(conv, inputs, kernel), exact, 1e-5)
-    small = [jnp.asarray(x, jnp.bfloat16) for x in (inputs, kernel)]
-    rough = run(conv, *small)
-    assert rough.dtype == jnp.bfloat16
-    assert_close(rough.astype(np.float32), exact, 1e-2)
+    def blocks(*args):
+        return conv(*args, "blocks")
+
+    for form, strides in ((conv, (1, 2)), (blocks, (1, 1))):
+        exact = run(lax_conv, strides, inputs, kernel)
+        assert_close(run(form, strides, inputs, kernel), exact, 1e-5)
+        small = [jnp.asarray(x, jnp.bfloat16) for x in (inputs, kernel)]
+        rough = run(form, strides, *small)
+        assert rough.dtype == jnp.bfloat16
+        assert_close(rough.astype(np.float32), exact, 1e-2)
 
 
 def test_lowerings_are_one_function():
     """What "auto" picks and what it could pick give the same numbers."""
     rng = np.random.default_rng(6)
-    inputs = rng.normal(size=(2, 6, 5, 4, 3)).astype(np.float32)
+    inputs = rng.normal(size=(2, 6, 2, 4, 3)).astype(np.float32)
     layers = [
         Conv(4, (3, 3, 3), lowering=lowering) for lowering in convs.LOWERINGS
     ]
@@ -140,8 +151,9 @@ def test_lowerings_are_one_function():
     first, *others = [layer.apply(params, inputs) for layer in layers]
     for other in others:
         assert_close(other, first, 1e-5)
-    assert convs.resolve("auto") in convs.LOWERINGS[1:]
-    assert convs.resolve("lax") == "lax"
+    for dimensions in (1, 2, 3, 4):
+        assert convs.resolve("auto", dimensions) in convs.LOWERINGS[1:]
+    assert convs.resolve("lax", 3) == "lax"
 
 
 def test_unet_keeps_the_size_and_reads_the_whole_volume():
