@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import pathlib
+import subprocess
 import sys
 
 import jax
@@ -115,3 +117,31 @@ def test_growth_tables(tmp_path, capsys, monkeypatch):
     (path,) = tmp_path.rglob("growth.json")
     # One size in the middle of both axes is compiled once.
     assert len(json.loads(path.read_text())["runs"]) == 1
+
+
+def test_cost_sets_systems_beside_each_other(tmp_path):
+    config = tmp_path / "tiny.py"
+    config.write_text(
+        "from htmaml_jax import config\n\n\n"
+        "def get_config(arg=None):\n"
+        "    c = config.default()\n"
+        "    c.data.update(rows=8, columns=8, way=2, query=1)\n"
+        "    c.net.update(width=8, blocks=1)\n"
+        "    c.inner.steps = 1\n"
+        "    c.train.tasks = 1\n"
+        "    return config.parse(c, arg)\n"
+    )
+    command = [sys.executable, ROOT / "benchmarks/cost.py", config, "maml"]
+    options = ["--rounds", "2", "--iterations", "1", "--out", tmp_path]
+    done = subprocess.run(
+        [*command, *options],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    (run,) = json.loads((tmp_path / "cost-tiny.json").read_text())["runs"]
+    assert run["system"] == "maml" and run["temporary_mb"] > 0
+    cold, warm = run["compile_s"]
+    assert len(run["seconds"]) == 2 and cold > 0 and warm > 0
+    assert "| maml |" in done.stdout
