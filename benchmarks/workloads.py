@@ -19,7 +19,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from htmaml_jax import cli
 from htmaml_jax.episode import Batch, Episode
 from htmaml_jax.inner import sgd
-from htmaml_jax.nets.conv4 import Classifier, ConvBody
+from htmaml_jax.nets.conv4 import ConvBody
+from htmaml_jax.nets.mlp import Headed
 from htmaml_jax.nets.norm import Norm
 from htmaml_jax.nets.unet import UNet
 from htmaml_jax.outer import gradients
@@ -75,9 +76,9 @@ def network(case: Case, lowering: str = "auto", ours: bool = True) -> nn.Module:
     if case.network == "unet":
         return UNet(case.width, cases.LEVELS, case.way, cases.GROUPS, lowering)
     if not ours:
-        return Classifier(LaxBody(case.width, cases.BLOCKS), case.way)
+        return Headed(LaxBody(case.width, cases.BLOCKS), case.way)
     body = ConvBody(case.width, cases.BLOCKS, norm="support", lowering=lowering)
-    return Classifier(body, case.way)
+    return Headed(body, case.way)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -95,19 +96,22 @@ class Learner:
     gradient: str = "plain"
 
     def meta_loss(
-        self, meta: Any, episode: Episode, key: jax.Array
+        self, meta: Any, episode: Episode, key: jax.Array, *rest: Any
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Returns the query loss after adapting."""
         gradient = gradients.inner_gradient(self._loss, self.gradient)
-        alpha = sgd.init_steps(meta, self.case.steps, self.case.size)
-        adapted = sgd.descend(gradient, meta, alpha, episode.support)
+        start = flatten_dict(meta, sep="/")
+        steps = sgd.init(start, self.case.steps, self.case.size)
+        adapted = sgd.descend(gradient, start, steps, episode.support)
         loss = self._loss(adapted, episode.query)
         return loss, {"loss": loss}
 
     def _loss(self, params, batch):
         # Norm layers use the statistics of the batch they see, as in MAML.
         logits, _ = self.net.apply(
-            {"params": params}, batch.inputs, mutable=["batch_stats"]
+            {"params": unflatten_dict(params, sep="/")},
+            batch.inputs,
+            mutable=["batch_stats"],
         )
         # A product with constants: the gradient of an index is a scatter.
         picked = jax.nn.one_hot(

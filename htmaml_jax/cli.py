@@ -101,8 +101,7 @@ def read_config(
             f"{reason}); it must define get_config(arg), as configs/asc.py "
             "does."
         ) from error
-    for name, value in overrides:
-        configs.set_fields(config, name, value)
+    configs.override(config, overrides)
     limits.check(config)
     return config, path.stem
 
@@ -116,7 +115,7 @@ def restore_config(
     machine and the place of the data can be overridden. Fields younger than
     the checkpoint get their defaults.
     """
-    config = configs.default()
+    config = configs.choose(configs.default(), fields["system"])
     known = configs.flat(config)
     for path, value in configs.flat(fields).items():
         if path in known:
@@ -127,14 +126,14 @@ def restore_config(
                 "use the version that wrote it."
             )
     config.lock()
-    for name, value in overrides:
+    for name, _ in overrides:
         free = name.startswith(("eval.", "run.", "data."))
         if not free or name in configs.OF_TRAINING:
             raise UserError(
                 f"{name} belongs to training and cannot be changed "
                 "afterwards; eval.*, run.* and the choice of data can."
             )
-        configs.set_fields(config, name, value)
+    configs.override(config, overrides)
     limits.check(config)
     return config
 

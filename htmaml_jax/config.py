@@ -9,7 +9,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from htmaml_jax.defaults import FIELDS
 from htmaml_jax.errors import UserError
+from htmaml_jax.presets import NEUTRAL, PRESETS
 
 # What `:name=value` may set besides full paths; several targets move together.
 SHORTHANDS = {
@@ -48,101 +50,22 @@ def default() -> ConfigDict:
 
     It is locked: a misspelt field or a value of another type is an error.
     """
-    return ConfigDict(
-        {
-            "system": "htmaml",
-            "data": {
-                "name": "auto",  # or one of data.find.NAMES
-                "dir": "",  # where to look first; see README for the order
-                "download": False,  # agree to fetch the original archive
-                "split": "animals",  # animals | metaaudio
-                "recording": "",  # clips: regular expression with one group
-                "loader": "device",  # device | tfdata
-                "way": 5,
-                "shot": 1,
-                "query": 5,
-                "min_way": 0,
-                "min_shot": 0,  # 0: always way and shot
-                "rate": 16000,
-                "window": 1024,
-                "hop": 512,
-                "mels": 128,
-                "seconds": 5.0,
-                "top_db": 80.0,
-                "rows": 32,
-                "columns": 40,
-                "channels": 1,
-            },
-            "net": {
-                "width": 32,
-                "blocks": 4,
-                "down": "pool",  # pool | stem | stride
-                "norm": "group",  # group | support | none
-                "pool": "flat",  # flat | columns | mean
-                "precision": "float32",  # float32 | bfloat16, of activations
-            },
-            "embed": {
-                "body": "base",  # base: features of the base network | own
-                "width": 16,  # of a body of its own
-                "dim": 64,
-            },
-            "hyper": {
-                "dim": 64,
-                "layers": 2,
-                "heads": 2,
-                "dropout": 0.1,
-                "scale": 0.1,
-                "move_penalty": 0.0,
-                # (regular expression on the path, family); first match wins
-                "rules": (
-                    ("body/conv./kernel", "lowrank(2)"),
-                    ("body/norm.*", "affine"),
-                    ("head/kernel", "rows"),
-                ),
-            },
-            "inner": {"steps": 3, "size": 0.1},
-            "outer": {
-                "gradient": "mixed",  # plain | remat | mixed | first | reptile
-                "rate": 1e-3,
-                "warmup": 0.05,
-                "floor": 0.02,
-                "clip": 1.0,
-                "decay": 0.0,  # weight decay of embed and hyper
-                "augment": {
-                    "roll": 0.0,
-                    "time_mask": 0.0,
-                    "row_mask": 0.0,
-                    "gain": 0.0,
-                    "mix": 0.0,
-                    "reverse": 0.0,
-                    "shift": 0.0,
-                    "blend": 0.0,
-                },
-            },
-            "train": {
-                "steps": 1000,
-                "tasks": 8,
-                "val_every": 0.05,  # as a share of train.steps
-                "val_episodes": 200,
-            },
-            "eval": {
-                "way": 5,
-                "shot": 1,
-                "query": 5,
-                "episodes": 1000,
-                "seed": 0,
-                "split": "test",
-                "transductive": False,
-            },
-            "run": {
-                "seed": 0,
-                "chunk": 0,
-                "devices": 0,
-                "lowering": "auto",  # auto | patches | blocks | lax
-            },
-            "log": {"every": 20},
-        }
-    ).lock()
+    return choose(ConfigDict(FIELDS).lock(), "htmaml")
+
+
+def choose(config: ConfigDict, system: str) -> ConfigDict:
+    """Fills the four slots with a row of `presets.PRESETS`."""
+    if system not in PRESETS:
+        close = difflib.get_close_matches(system, PRESETS, 1, 0.5)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise UserError(
+            f"system {system!r} is unknown{hint}; choose from "
+            f"{', '.join(PRESETS)}."
+        )
+    config.system = system
+    for path, value in (NEUTRAL | PRESETS[system]).items():
+        put(config, path, value)
+    return config
 
 
 def parse(config: ConfigDict, arg: str | None) -> ConfigDict:
@@ -151,12 +74,21 @@ def parse(config: ConfigDict, arg: str | None) -> ConfigDict:
     Keys are full paths or `SHORTHANDS`; values must have the type of the
     field.
     """
+    pairs = []
     for item in filter(None, (arg or "").split(",")):
         if "=" not in item:
             raise UserError(
                 f"{item!r} after the colon of --config is not name=value."
             )
-        name, text = item.split("=", 1)
+        pairs.append(item.split("=", 1))
+    return override(config, pairs)
+
+
+def override(
+    config: ConfigDict, pairs: Sequence[tuple[str, str]]
+) -> ConfigDict:
+    """Sets fields by name from texts; a system first, as it fills slots."""
+    for name, text in sorted(pairs, key=lambda pair: pair[0] != "system"):
         set_fields(config, name, text)
     return config
 
@@ -169,6 +101,9 @@ def set_fields(config: ConfigDict, name: str, text: str) -> None:
 
 def set_field(config: ConfigDict, path: str, text: str) -> None:
     """Sets the field at a dotted path from text, checking its type."""
+    if path == "system":
+        choose(config, text)
+        return
     known = flat(config)
     if path not in known:
         names = [*known, *SHORTHANDS]

@@ -103,7 +103,7 @@ def evaluate(
         "way": judged.way,
         "shot": judged.shot,
         "query": judged.query,
-        "metric": "accuracy",
+        "metric": learner.problem.metric,
         "inductive": not judged.transductive,
         "episodes": judged.episodes,
         "mean": round(float(values.mean()), 5),
@@ -167,7 +167,7 @@ def build(config: Any, way: int, transductive: bool = False):
 def make_judge(
     learner: Any, source: Any, mesh: Any, episodes: int, chunk: int
 ) -> Callable[[Any], np.ndarray]:
-    """Makes meta -> accuracies [episodes] of a source's first episodes.
+    """Makes meta -> metrics [episodes] of a source's first episodes.
 
     `chunk` tasks at a time went through training, which takes more memory.
     """
@@ -179,7 +179,8 @@ def make_judge(
     each = -(-_BLOCK // mesh.size)
     block = each * mesh.size
     chunk = machine.choose_chunk(each, 0, chunk)
-    run = step.make_eval_step(learner, source.episodes, mesh, chunk)
+    shuffled = learner.config.embed.control == "shuffled"
+    run = step.make_eval_step(learner, source.episodes, mesh, chunk, shuffled)
     shared = meshes.replicate(mesh, source.shared)
 
     def judge(meta):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from ml_collections import ConfigDict
 
@@ -12,28 +13,42 @@ from htmaml_jax.errors import UserError
 _CHOICES = {
     "data.loader": ("device", "tfdata"),
     "embed.body": ("base", "own"),
+    "embed.control": ("none", "constant", "shuffled", "domain"),
+    "embed.kind": ("none", "set", "blind", "gradient", "statistics"),
     "eval.split": ("train", "validation", "test"),
+    "hyper.head": ("shared", "prototype"),
+    "hyper.kind": ("identity", "generator", "domain"),
+    "hyper.trunk": ("transformer", "mlp"),
+    "inner.rates": ("layer", "weight"),
+    "inner.rule": ("sgd", "curvature", "alfa"),
+    "inner.through": ("weights", "transform", "adapters"),
     "net.down": ("pool", "stem", "stride"),
+    "net.kind": ("conv", "mlp"),
+    "net.output": ("classes", "numbers"),
     "net.norm": ("group", "support", "none"),
     "net.pool": ("flat", "columns", "mean"),
     "net.precision": ("float32", "bfloat16"),
     "outer.gradient": ("plain", "remat", "mixed", "first", "reptile"),
+    "outer.loss": ("last", "every"),
+    "outer.objective": ("meta", "joint"),
     "run.lowering": ("auto", "patches", "blocks", "lax"),
 }
 _AT_LEAST_ONE = """
 data.way data.shot data.query data.rows data.columns eval.way eval.shot
 eval.query eval.episodes train.steps train.tasks train.val_episodes net.width
-net.blocks embed.width embed.dim hyper.dim hyper.layers hyper.heads log.every
+net.blocks embed.width embed.dim embed.layers data.domains hyper.dim
+hyper.layers hyper.heads log.every
 """
 _ABOVE_ZERO = "outer.rate outer.clip train.val_every"
 _NOT_NEGATIVE = """
-inner.steps inner.size run.chunk run.devices outer.decay hyper.scale
-hyper.move_penalty outer.augment.gain
+inner.steps inner.size inner.clip embed.clusters embed.reconstruct run.chunk
+run.devices outer.decay hyper.scale hyper.move_penalty outer.augment.gain
 """
 _SHARES = """
-outer.warmup outer.floor hyper.dropout outer.augment.roll
+outer.warmup outer.floor outer.second_from outer.augment.roll
 outer.augment.time_mask outer.augment.row_mask outer.augment.mix
 outer.augment.reverse outer.augment.shift outer.augment.blend
+hyper.warmup hyper.blend hyper.dropout
 """
 
 
@@ -46,7 +61,9 @@ def check(config: ConfigDict) -> None:
             raise UserError(
                 f"{path} is {fields[path]!r}; choose from {', '.join(allowed)}."
             )
-    for path in ("net.width", "embed.width"):
+    _check_slots(config)
+    convolves = config.net.kind == "conv"
+    for path in ("net.width", "embed.width") if convolves else ():
         if fields[path] % 8:
             raise UserError(
                 f"{path} is {fields[path]}; it must be a multiple of 8, the "
@@ -64,7 +81,7 @@ def check(config: ConfigDict) -> None:
                 "(regular expression on the path, family)."
             )
     smallest = min(config.data.rows, config.data.columns)
-    if smallest < 2**config.net.blocks:
+    if convolves and smallest < 2**config.net.blocks:
         raise UserError(
             f"net.blocks={config.net.blocks} halves the input that often, "
             f"but data.rows and data.columns leave only {smallest}; use "
@@ -77,6 +94,43 @@ def check(config: ConfigDict) -> None:
                 f"{path} is {fields[path]}; it must lie between 0 (fixed) "
                 f"and {top}."
             )
+
+
+def _check_slots(config):
+    """Refuses fillings that do not go together."""
+    hyper, inner, embed = config.hyper, config.inner, config.embed
+    classes = config.net.output == "classes"
+    faults = (
+        (
+            hyper.kind == "generator" and embed.kind == "none",
+            "hyper.kind=generator needs an embedding; set embed.kind",
+        ),
+        (
+            embed.control != "none" and hyper.kind != "generator",
+            "embed.control needs hyper.kind=generator; choose such a system",
+        ),
+        (
+            hyper.kind != "generator" and inner.through == "transform",
+            "inner.through=transform needs hyper.kind=generator",
+        ),
+        (
+            hyper.blend and hyper.blend < hyper.warmup,
+            "hyper.blend ends before hyper.warmup does; raise it",
+        ),
+        (
+            classes and config.outer.objective == "joint",
+            "outer.objective=joint works with net.output=numbers only",
+        ),
+    )
+    for fault, text in faults:
+        if fault:
+            raise UserError(f"{text}.")
+    try:
+        re.compile(inner.over)
+    except re.error as error:
+        raise UserError(
+            f"inner.over {inner.over!r} is no regular expression ({error})."
+        ) from error
 
 
 def _check_ranges(fields):

@@ -29,10 +29,23 @@ def sentence(result: dict[str, Any]) -> str:
     kind = "inductive" if result["inductive"] else "TRANSDUCTIVE"
     return (
         f"{result['system']} (seed {result['seed']}): {result['split']} "
-        f"accuracy {100 * result['mean']:.2f} ± {100 * result['ci95']:.2f} % "
-        f"(95 % CI, {result['episodes']} episodes, {result['way']}-way "
-        f"{result['shot']}-shot, {kind}) on {result['data']['name']}"
+        f"{result['metric']} {figure(result, result['mean'], result['ci95'])} "
+        f"(95 % CI, {result['episodes']} episodes, {setting(result)}, {kind}) "
+        f"on {result['data']['name']}"
     )
+
+
+def figure(result: dict[str, Any], mean: float, half: float) -> str:
+    """Writes a mean and its interval, shares in percent."""
+    if result["metric"] == "mse":
+        return f"{mean:.4f} ± {half:.4f}"
+    return f"{100 * mean:.2f} ± {100 * half:.2f} %"
+
+
+def setting(result: dict[str, Any]) -> str:
+    """Returns "5-way 1-shot"; without classes there is no way."""
+    way = "" if result["metric"] == "mse" else f"{result['way']}-way "
+    return f"{way}{result['shot']}-shot"
 
 
 def group(
@@ -71,9 +84,12 @@ def compare(
         return f"{name_a} and {name_b} met different episodes."
     mean, half = difference(a, b)
     seeds = f"{len(a)} and {len(b)} training seeds"
+    shown = f"{100 * mean:+.2f} ± {100 * half:.2f} points"
+    if a[0]["metric"] == "mse":
+        shown = f"{mean:+.4f} ± {half:.4f}"
     return (
-        f"{name_a} minus {name_b}: {100 * mean:+.2f} ± {100 * half:.2f} "
-        f"points (95 % CI, paired over identical episodes, {seeds})"
+        f"{name_a} minus {name_b}: {shown} (95 % CI, paired over identical "
+        f"episodes, {seeds})"
     )
 
 

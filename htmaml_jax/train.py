@@ -7,6 +7,7 @@ import contextlib
 import functools
 import itertools
 import json
+import math
 import time
 from collections.abc import Sequence
 
@@ -88,8 +89,8 @@ def train(config, workdir: epath.Path) -> dict:
     # ---------------------------------------------------------------- data
     table = find.load(config.data)
     hosts.say(
-        f"data: {table.name} ({table.origin}), {len(table.labels)} clips, "
-        f"{len(table.classes)} classes, {table.licence}"
+        f"data: {table.name} ({table.origin}), {table.describe()}, "
+        f"{table.licence}"
     )
     facts = evaluate.facts(table)
     if record:
@@ -105,6 +106,7 @@ def train(config, workdir: epath.Path) -> dict:
     # --------------------------------------------------------------- model
     mesh = meshes.make_mesh(tasks, config.run.devices)
     learner = systems.build(config, config.data.way)
+    metric, better = learner.problem.metric, learner.problem.better
     optimizer = step.make_optimizer(config.outer, steps)
     key = meshes.replicate(mesh, jax.random.key(config.run.seed))
     shared = meshes.replicate(mesh, source.shared)
@@ -117,7 +119,7 @@ def train(config, workdir: epath.Path) -> dict:
     hosts.say(f"devices: {mesh.size} x {jax.devices()[0].device_kind}")
 
     # -------------------------------------------------------------- resume
-    best = {"step": 0, "accuracy": -1.0}
+    best = {"step": 0, metric: -better * math.inf}
     seconds = 0.0
     if resumed:
         state = saved.state("latest", state)
@@ -134,7 +136,13 @@ def train(config, workdir: epath.Path) -> dict:
     @functools.cache
     def compiled(chunk: int):
         made = step.make_train_step(
-            learner, optimizer, source.episodes, mesh, chunk
+            learner,
+            optimizer,
+            source.episodes,
+            mesh,
+            chunk,
+            steps,
+            config.embed.control == "shuffled",
         )
         return made.lower(*example).compile()
 
@@ -173,7 +181,7 @@ def train(config, workdir: epath.Path) -> dict:
     if hosts.first():
         log = logs.Log(workdir, begun)
         name = f"{config.system} on {table.name}"
-        bar = logs.Progress(name, begun, steps, tasks)
+        bar = logs.Progress(name, begun, steps, tasks, metric)
     stop = signals.Stop(saved)
     every = max(1, round(config.train.val_every * steps))
     waiting: list[dict] = []
@@ -197,24 +205,22 @@ def train(config, workdir: epath.Path) -> dict:
                     f"train/{k}": float(np.mean([v[k] for v in values]))
                     for k in values[0]
                 }
-                bar.show(at, line["train/loss"], line["train/accuracy"])
+                bar.show(at, line["train/loss"], line[f"train/{metric}"])
                 if judged:
                     scores = validate(state.meta)
-                    line["validation/accuracy"] = float(scores.mean())
+                    held_out = float(scores.mean())
+                    line[f"validation/{metric}"] = held_out
                 seconds += time.monotonic() - clock
                 clock = time.monotonic()
                 log.write(at, line | {"train/seconds": seconds})
-                if judged and line["validation/accuracy"] > best["accuracy"]:
-                    best = {
-                        "step": at,
-                        "accuracy": line["validation/accuracy"],
-                    }
+                if judged and better * (held_out - best[metric]) > 0:
+                    best = {"step": at, metric: held_out}
                     saved.save("best", at, {"meta": state.meta}, info(at))
                 if judged:
                     bar.say(
-                        f"step {at}: validation accuracy "
-                        f"{line['validation/accuracy']:.3f} on {table.name}"
-                        f" (best {best['accuracy']:.3f} at {best['step']})"
+                        f"step {at}: validation {metric} {held_out:.3f} on "
+                        f"{table.name} (best {best[metric]:.3f} at "
+                        f"{best['step']})"
                     )
                 if ends:
                     saved.save("latest", at, state, info(at))

@@ -99,9 +99,13 @@ REAL, WHOLE, RATE = np.array([0.3, 0.7], np.float32), np.int32(3), 0.1
 
 def end(mode):
     def function(params, real):
-        gradient = gradients.inner_gradient(quadratic, mode)
-        alpha = jnp.full((1,), RATE)
-        return sgd.descend(gradient, params, alpha, (real, WHOLE))
+        gradient = gradients.inner_gradient(
+            lambda variables, data: quadratic(variables["p"], data), mode
+        )
+        start = {"p": params}
+        data = (real, WHOLE)
+        steps = sgd.init(start, 1, RATE)
+        return sgd.descend(gradient, start, steps, data)["p"]
 
     return jax.jit(jax.jacobian(function, argnums=(0, 1)))(START, REAL)
 

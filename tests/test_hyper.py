@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from htmaml_jax.embed.set_encoder import TaskEmbedding
+from htmaml_jax.embed.task import TaskEmbedding
 from htmaml_jax.errors import UserError
 from htmaml_jax.hyper import families, rules
 from htmaml_jax.hyper.generator import Generator
@@ -19,6 +19,13 @@ PAIRS = [
     ("affine", VECTOR),
     ("gate", CONV),
     ("gate", VECTOR),
+    ("affine_in", CONV),
+    ("affine_in", VECTOR),
+    ("film", CONV),
+    ("add", CONV),
+    ("rank1", CONV),
+    ("rank1", (5, 7)),
+    ("lowrank_basis(2,3)", CONV),
     ("rows", HEAD),
     ("rows", (WAY,)),
 ]
@@ -26,7 +33,12 @@ PAIRS = [
 ZERO_HEADS = {
     "lowrank": ["v"],
     "affine": ["scale", "shift"],
+    "affine_in": ["scale", "shift"],
+    "film": ["scale", "shift"],
     "gate": ["gate"],
+    "add": ["add"],
+    "rank1": ["v"],
+    "lowrank_basis": ["c"],
     "rows": ["row"],
 }
 PARAMS = {
@@ -78,7 +90,8 @@ def test_family_starts_as_the_identity_and_leaves_it(family, shape):
 @pytest.mark.parametrize("family,shape", PAIRS)
 def test_generated_is_what_the_heads_produce(family, shape):
     _, params, token, _ = start(family, shape, np.random.default_rng(1))
-    numbers = sum(head["bias"].size for head in params.values())
+    heads = [x for x in params.values() if isinstance(x, dict)]
+    numbers = sum(head["bias"].size for head in heads)
     tokens = token.size // DIM
     assert families.generated(family, shape) == numbers * tokens
 
@@ -134,7 +147,9 @@ def test_unused_rule_is_named(unused):
     assert repr(unused) in str(error.value)
 
 
-@pytest.mark.parametrize("family", ["film", "lowrank", "lowrank(x)"])
+@pytest.mark.parametrize(
+    "family", ["swirl", "lowrank", "lowrank(x)", "affine+rows"]
+)
 def test_unknown_family_is_named(family):
     with pytest.raises(UserError) as error:
         rules.assign(PARAMS, [("body/.*", family)])
@@ -157,7 +172,9 @@ def test_generator_starts_as_the_identity_and_moves_what_rules_name():
     rng = np.random.default_rng(4)
     some = [r for r in RULES if r[1] != "gate"]
     params = jax.tree.map(lambda x: draw(rng, x.shape), PARAMS)
-    generator = Generator(tuple(rules.assign(PARAMS, some)), DIM, 1, 2)
+    generator = Generator(
+        tuple(rules.assign(PARAMS, some)), dim=DIM, layers=1, heads=2
+    )
     task = TaskEmbedding(
         draw(rng, (WAY, DIM)), draw(rng, (DIM,)), jnp.ones(WAY, bool)
     )

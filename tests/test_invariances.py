@@ -32,7 +32,7 @@ def learner_of(
     system, norm="group", way=WAY, transductive=False, steps=2, dropout=0.0
 ):
     fields = config.default()
-    fields.system = system
+    config.choose(fields, system)
     fields.net.update(width=8, blocks=1, norm=norm)
     fields.embed.update(width=8, dim=8)
     fields.hyper.update(dim=8, layers=1, dropout=dropout)

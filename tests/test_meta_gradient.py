@@ -24,7 +24,7 @@ DIRECTIONS = 3
 
 def tiny(system):
     fields = config.default()
-    fields.system = system
+    config.choose(fields, system)
     fields.net.update(width=8, blocks=2)
     fields.embed.update(width=8, dim=8)
     # Dropout would draw from JAX, see `draw_meta`.

@@ -11,15 +11,18 @@ import os
 import pathlib
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
-from htmaml_jax.data import draw, esc, sources
+from htmaml_jax.data import draw, esc, functions, sources
 from htmaml_jax.data.audio import FrontEnd
+from htmaml_jax.data.functions import FAMILIES, Functions
 from htmaml_jax.data.table import Table
 from htmaml_jax.episode import Batch, Episode
 from htmaml_jax.errors import UserError
 
-NAMES = ("auto", "esc50-pack", "esc50", "esc10", "clips", "synthetic-calls")
+CLIPS = ("auto", "esc50-pack", "esc50", "esc10", "clips", "synthetic-calls")
+NAMES = (*CLIPS, *FAMILIES)
 
 
 class Scale(NamedTuple):
@@ -39,13 +42,15 @@ def front_end(data: Any) -> FrontEnd:
     return FrontEnd(**{name: data[name] for name in names})
 
 
-def load(data: Any) -> Table:
-    """Loads the table that the config group `data` asks for."""
+def load(data: Any) -> Table | Functions:
+    """Loads the data that the config group `data` asks for."""
     if data.name not in NAMES:
         raise UserError(
             f"data.name {data.name!r} is unknown; choose from "
             f"{', '.join(NAMES)}."
         )
+    if data.name in FAMILIES:
+        return _family(data)
     front = front_end(data)
     if data.name == "synthetic-calls":
         return _synthetic(front)
@@ -85,6 +90,16 @@ def load(data: Any) -> Table:
         f"no {data.name} data found in $HTMAML_DATA or {tfds_dir}; give "
         "--config.data.dir, or --config.data.download=True to fetch ESC."
     )
+
+
+def _family(data):
+    family = FAMILIES[data.name]
+    if data.domains != family.kinds:
+        raise UserError(
+            f"data.domains is {data.domains}, but {family.name} has "
+            f"{family.kinds} kinds of functions; set it to that."
+        )
+    return family
 
 
 def _folder(text, source):
@@ -138,9 +153,14 @@ def _synthetic(front):
 
 
 def standardise(
-    table: Table, scale: Scale | None = None
-) -> tuple[Table, Scale]:
-    """Standardises inputs, by default with the training split's scale."""
+    table: Table | Functions, scale: Scale | None = None
+) -> tuple[Table | Functions, Scale]:
+    """Standardises inputs, by default with the training split's scale.
+
+    Functions stay as published.
+    """
+    if isinstance(table, Functions):
+        return table, Scale([0.0], [1.0])
     if scale is None:
         mine = table.inputs[np.isin(table.labels, table.of_split("train"))]
         deviation = np.maximum(mine.std((0, 1, 2)), 1e-6)
@@ -167,6 +187,10 @@ def fixed_shape(group: Any) -> draw.Shape:
 
 def blank_episode(data: Any) -> Episode:
     """Returns an episode of zeros of the shapes that a config implies."""
+    if data.name in FAMILIES:
+        shape = fixed_shape(data)
+        made = functions.build(np, FAMILIES[data.name], shape, 0, 0, 0)
+        return jax.tree.map(np.zeros_like, made)
     shape = (data.way * data.shot, data.rows, data.columns, data.channels)
     side = Batch(
         inputs=np.zeros(shape, np.float32),
@@ -177,9 +201,16 @@ def blank_episode(data: Any) -> Episode:
 
 
 def source(
-    table: Table, shape: draw.Shape, split: str, seed: int, loader: str
+    table: Table | Functions,
+    shape: draw.Shape,
+    split: str,
+    seed: int,
+    loader: str,
 ) -> sources.Source:
     """Makes the episode source named by `data.loader`."""
+    if isinstance(table, Functions):
+        make = functions.host if loader == "tfdata" else functions.device
+        return make(table, shape, split, seed)
     if loader == "tfdata":
         from htmaml_jax.data import tfdata
 

@@ -49,6 +49,10 @@ class Table:
         digest.update(repr(sorted(self.splits.items())).encode())
         return digest.hexdigest()[:16]
 
+    def describe(self) -> str:
+        """Says in a few words what there is."""
+        return f"{len(self.labels)} clips, {len(self.classes)} classes"
+
     def of_split(self, split: str) -> np.ndarray:
         """Returns the sorted class indices [C] of a split."""
         if split not in self.splits:

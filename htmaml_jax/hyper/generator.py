@@ -8,44 +8,29 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from htmaml_jax.embed.set_encoder import TaskEmbedding
+from htmaml_jax.embed.task import TaskEmbedding
 from htmaml_jax.hyper import families
 from htmaml_jax.hyper.rules import Line
-
-
-class Block(nn.Module):
-    """A pre-norm transformer block."""
-
-    heads: int
-    dropout: float
-
-    @nn.compact
-    def __call__(self, tokens, keys_valid, deterministic):
-        """Lets tokens [P, D] read each other where `keys_valid` [P]."""
-        width = tokens.shape[-1]
-        drop = nn.Dropout(self.dropout, deterministic=deterministic)
-        x = nn.LayerNorm()(tokens)
-        x = nn.MultiHeadDotProductAttention(num_heads=self.heads)(
-            x, x, mask=keys_valid[None, None, :]
-        )
-        tokens = tokens + drop(x)
-        x = nn.Dense(2 * width)(nn.LayerNorm()(tokens))
-        x = nn.Dense(width)(nn.gelu(x))
-        return tokens + drop(x)
+from htmaml_jax.nets.transformer import Block
 
 
 class Generator(nn.Module):
     """Transforms base parameters for a task.
 
-    Tokens: one per class, one for the task, one per transformed parameter
-    (a learned vector each, which stands for layer position and module type).
-    After the trunk each parameter token is decoded by its family; class
-    tokens are decoded by the family "rows". No token carries a class index.
+    Task tokens: one per class or example, one for the task. Trunk
+    "transformer": parameter tokens, one per transformed parameter (a learned
+    vector each, which stands for layer position and module type), read them
+    through a few blocks; then each is decoded by its family. Trunk "mlp":
+    every family decodes the same vector, an MLP of the task's summary, as in
+    MMAML, KML, CNAPs or HSML. The family "rows" decodes class tokens; where
+    there are no classes, the task's. No token carries a class index.
 
     Attributes:
       lines: one per leaf of the parameters, see `hyper.rules.assign`.
+      trunk: "transformer" or "mlp".
+      classes: whether task tokens are class slots.
       dim: token width D.
-      layers: transformer blocks.
+      layers: transformer blocks, or hidden layers.
       heads: attention heads.
       dropout: rate on the residual branches.
       scale: size of the tokens that families decode. Adam moves a
@@ -55,6 +40,8 @@ class Generator(nn.Module):
     """
 
     lines: tuple[Line, ...]
+    trunk: str = "transformer"
+    classes: bool = True
     dim: int = 64
     layers: int = 2
     heads: int = 2
@@ -66,21 +53,11 @@ class Generator(nn.Module):
         self, task: TaskEmbedding, params: Any, deterministic: bool = True
     ) -> Any:
         """Maps a task embedding and parameters to parameters."""
-        way = task.classes.shape[0]
-        to_width = nn.Dense(self.dim, name="read_classes")
-        classes = to_width(task.classes)
-        summary = nn.Dense(self.dim, name="read_summary")(task.summary)
         moved = [x for x in self.lines if x.family not in ("identity", "rows")]
-        places = self.param(
-            "places", nn.initializers.normal(1.0), (len(moved), self.dim)
-        )
-        tokens = jnp.concatenate([classes, summary[None], places + summary])
-        valid = jnp.concatenate([task.valid, jnp.ones(1 + len(moved), bool)])
-        for i in range(self.layers):
-            block = Block(self.heads, self.dropout, name=f"block{i}")
-            tokens = block(tokens, valid, deterministic)
-        tokens = self.scale * nn.LayerNorm(name="norm")(tokens)
-        position = {x.path: way + 1 + i for i, x in enumerate(moved)}
+        read = self._transformer if self.trunk == "transformer" else self._mlp
+        tokens, whole, parts = read(task, len(moved), deterministic)
+        columns = tokens if self.classes else whole[None]
+        position = {x.path: i for i, x in enumerate(moved)}
         leaves, tree = jax.tree.flatten(params)
         out = []
         for line, leaf in zip(self.lines, leaves, strict=True):
@@ -89,7 +66,41 @@ class Generator(nn.Module):
             if family is None:
                 out.append(leaf)
             elif line.family == "rows":
-                out.append(family(tokens[:way], leaf))
+                out.append(family(columns, leaf))
             else:
-                out.append(family(tokens[position[line.path]], leaf))
+                out.append(family(parts[position[line.path]], leaf))
         return jax.tree.unflatten(tree, out)
+
+    def _transformer(self, task, count, deterministic):
+        """Returns task tokens [M, D], summary [D], parameter tokens [P, D]."""
+        many = task.tokens.shape[0]
+        to_width = nn.Dense(self.dim, name="read_classes")
+        classes = to_width(task.tokens)
+        summary = nn.Dense(self.dim, name="read_summary")(task.summary)
+        places = self.param(
+            "places", nn.initializers.normal(1.0), (count, self.dim)
+        )
+        tokens = jnp.concatenate([classes, summary[None], places + summary])
+        valid = jnp.concatenate([task.valid, jnp.ones(1 + count, bool)])
+        for i in range(self.layers):
+            block = Block(self.heads, self.dropout, name=f"block{i}")
+            tokens = block(tokens, valid, deterministic)
+        tokens = self.scale * nn.LayerNorm(name="norm")(tokens)
+        return tokens[:many], tokens[many], tokens[many + 1 :]
+
+    def _mlp(self, task, count, deterministic):
+        """Returns the same; dropout is left out."""
+        layers = [
+            nn.Dense(self.dim, name=f"hidden{i}") for i in range(self.layers)
+        ]
+        to_width = nn.Dense(self.dim, name="read_classes")
+
+        def through(x):
+            for layer in layers:
+                x = nn.relu(layer(x))
+            return x
+
+        whole = through(task.summary)
+        # What a class token adds to what the task says.
+        tokens = nn.relu(to_width(task.tokens) + whole)
+        return tokens, whole, [whole] * count

@@ -11,6 +11,9 @@ import jax
 from htmaml_jax.errors import UserError
 from htmaml_jax.hyper import families
 
+# What leaves class slots alike.
+_FOR_SLOTS = ("identity", "rows", "scalar")
+
 
 class Line(NamedTuple):
     """One parameter and its transform."""
@@ -26,12 +29,20 @@ def path_of(keys) -> str:
     return jax.tree_util.keystr(keys, simple=True, separator="/")
 
 
-def assign(params: Any, rules: Sequence[Sequence[str]]) -> list[Line]:
+def assign(
+    params: Any,
+    rules: Sequence[Sequence[str]],
+    classes: bool = True,
+    strict: bool = True,
+) -> list[Line]:
     """Gives each parameter the family of the first rule that matches.
 
     Args:
       params: pytree of arrays or of shapes.
       rules: pairs (regular expression on the whole path, family), in order.
+      classes: whether the columns of the head are class slots.
+      strict: refuse rules that match nothing; presets are written for more
+        than one kind of network.
 
     Returns:
       One line per leaf, in the order of `jax.tree.leaves`.
@@ -52,10 +63,16 @@ def assign(params: Any, rules: Sequence[Sequence[str]]) -> list[Line]:
                 f"hyper.rules gives {path} the family 'rows', which is for "
                 "parameters of the head; choose another."
             )
+        if classes and path.startswith("head/") and family not in _FOR_SLOTS:
+            raise UserError(
+                f"hyper.rules gives {path} the family {family!r}, which would "
+                "treat class slots differently; a head can have "
+                f"{', '.join(_FOR_SLOTS)}."
+            )
         count = families.generated(family, shape)
         lines.append(Line(path, shape, family, count))
     for position, (pattern, _) in enumerate(rules):
-        if position not in used:
+        if strict and position not in used:
             raise UserError(
                 f"rule {pattern!r} in hyper.rules matches no parameter, or "
                 "an earlier rule takes all that it matches; parameters: "

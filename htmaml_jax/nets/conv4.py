@@ -62,25 +62,3 @@ class ConvBody(nn.Module):
         if self.pool == "columns":
             x = jnp.mean(x, axis=2)
         return x.reshape(x.shape[0], -1)
-
-
-class Classifier(nn.Module):
-    """A body and a linear head with one column per class slot."""
-
-    body: nn.Module
-    way: int
-
-    @nn.compact
-    def __call__(
-        self,
-        inputs: jax.Array,
-        mask: jax.Array | None = None,
-        stored: bool = False,
-    ) -> jax.Array:
-        """Maps [B, H, W, C] to logits [B, N]."""
-        # Logits and what follows them keep the precision of the parameters.
-        features = self.body(inputs, mask, stored).astype(inputs.dtype)
-        head = nn.Dense(
-            self.way, kernel_init=nn.initializers.zeros, name="head"
-        )
-        return head(features)

@@ -99,6 +99,25 @@ def _merge(real, rest):
     )
 
 
+def annealed(
+    gradient: Callable[[Any, Any], Any], second: jax.Array
+) -> Callable[[Any, Any], Any]:
+    """Lets the meta-gradient pass where `second` [] is true.
+
+    Derivative-order annealing (Antoniou et al., 2019, §4): first order at
+    first. What is not used is computed all the same.
+    """
+
+    def of(variables, data):
+        found = gradient(variables, data)
+        first = jax.lax.stop_gradient(found)
+        return jax.tree.map(
+            lambda a, b: b + jnp.where(second, 1, 0) * (a - b), found, first
+        )
+
+    return of
+
+
 def reptile(start: Any, end: Any) -> jax.Array:
     """Returns a number whose gradient in `start` is start - end.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -18,13 +21,58 @@ def only_present(logits: jax.Array, classes: jax.Array) -> jax.Array:
 
 def cross_entropy(logits: jax.Array, batch: Batch) -> jax.Array:
     """Averages the cross-entropy of logits [B, N] over real examples."""
-    each = -jnp.take_along_axis(
-        jax.nn.log_softmax(logits), batch.targets[:, None], axis=1
-    )[:, 0]
-    return jnp.sum(each * batch.mask) / jnp.maximum(jnp.sum(batch.mask), 1)
+    # A product with constants: the gradient of an index is a scatter.
+    picked = jax.nn.one_hot(batch.targets, logits.shape[1], dtype=logits.dtype)
+    each = -jnp.sum(picked * jax.nn.log_softmax(logits), axis=1)
+    return _over_real(each, batch)
 
 
 def accuracy(logits: jax.Array, batch: Batch) -> jax.Array:
     """Returns the share of real examples whose largest logit is right."""
-    right = jnp.argmax(logits, axis=1) == batch.targets
-    return jnp.sum(right * batch.mask) / jnp.maximum(jnp.sum(batch.mask), 1)
+    return _over_real(jnp.argmax(logits, axis=1) == batch.targets, batch)
+
+
+def squared_error(outputs: jax.Array, batch: Batch) -> jax.Array:
+    """Averages the squared error of outputs [B, D] over real examples."""
+    each = jnp.mean((outputs - batch.targets) ** 2, axis=1)
+    return _over_real(each, batch)
+
+
+def _over_real(each, batch):
+    return jnp.sum(each * batch.mask) / jnp.maximum(jnp.sum(batch.mask), 1)
+
+
+def step_weights(count: int, progress: jax.Array | float) -> list:
+    """Weighs the query loss after every inner step (MAML++, 2019, §4).
+
+    All alike at first; until a tenth of training is done what all but the
+    last weigh falls to 0.03 / count.
+    """
+    if count == 1:
+        return [1.0]
+    early = jnp.maximum(1 - progress / 0.1, 0.03) / count
+    return [early] * (count - 1) + [1 - (count - 1) * early]
+
+
+class Problem(NamedTuple):
+    """What kind of answer a network gives, and how it is judged.
+
+    Attributes:
+      classes: whether outputs are class slots.
+      loss: (outputs, batch) -> [], to be minimised.
+      metric: name of the figure that is reported.
+      score: (outputs, batch) -> [], that figure.
+      better: 1 if more of it is better, else -1.
+    """
+
+    classes: bool
+    loss: Callable[[jax.Array, Batch], jax.Array]
+    metric: str
+    score: Callable[[jax.Array, Batch], jax.Array]
+    better: int
+
+
+PROBLEMS = {
+    "classes": Problem(True, cross_entropy, "accuracy", accuracy, 1),
+    "numbers": Problem(False, squared_error, "mse", squared_error, -1),
+}

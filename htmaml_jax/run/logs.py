@@ -110,8 +110,11 @@ def read(path: epath.Path) -> list[dict]:
 class Progress:
     """A bar on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, name: str, first: int, last: int, tasks: int):
+    def __init__(
+        self, name: str, first: int, last: int, tasks: int, metric: str
+    ):
         """Starts at meta-update `first` of `last`, `tasks` episodes each."""
+        self._metric = metric
         self._name, self._last, self._tasks = name, last, tasks
         self._first, self._start = first, time.monotonic()
         self._line = time.monotonic()
@@ -124,12 +127,15 @@ class Progress:
             "{remaining} left {postfix}",
         )
 
-    def show(self, step: int, loss: float, accuracy: float) -> None:
+    def show(self, step: int, loss: float, score: float) -> None:
         """Shows the state after meta-update `step`."""
         took = max(time.monotonic() - self._start, 1e-9)
         speed = (step - self._first) * self._tasks / took
         left = (self._last - step) * self._tasks / max(speed, 1e-9)
-        text = f"loss {loss:.3f} accuracy {accuracy:.3f} {speed:.1f} episodes/s"
+        text = f"loss {loss:.3f} "
+        if self._metric != "mse":  # else it is the loss
+            text += f"{self._metric} {score:.3f} "
+        text += f"{speed:.1f} episodes/s"
         self._bar.set_postfix_str(text, refresh=False)
         self._bar.update(step - self._bar.n)
         late = time.monotonic() - self._line > 15 or step == self._last

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from htmaml_jax.errors import UserError
+from htmaml_jax.learner import Learner
 from htmaml_jax.run import mesh as meshes
-from htmaml_jax.systems import Learner, evaluate_episode
 
 
 class State(NamedTuple):
@@ -81,12 +82,34 @@ def _over_tasks(function, chunk):
     return alone
 
 
+def _paired(shuffled, pieces):
+    """Puts beside every task the next one, where embeddings are shuffled."""
+    if not shuffled:
+        return pieces
+    if jax.tree.leaves(pieces)[0].shape[0] < 2:
+        raise UserError(
+            "embed.control=shuffled needs two tasks or more per device; raise "
+            "train.tasks."
+        )
+    return pieces, jax.tree.map(lambda x: jnp.roll(x, -1, axis=0), pieces)
+
+
+def _episodes_of(shuffled, episodes, shared, piece):
+    """Returns (episodes, supports that embeddings are taken from or None)."""
+    if not shuffled:
+        return episodes(shared, piece), None
+    mine, others = piece
+    return episodes(shared, mine), episodes(shared, others).support
+
+
 def make_train_step(
     learner: Learner,
     optimizer: optax.GradientTransformation,
     episodes: Callable[[Any, Any], Any],
     mesh: jax.sharding.Mesh,
     chunk: int,
+    steps: int = 1,
+    shuffled: bool = False,
 ) -> Callable:
     """Compiles (state, key, shared, pieces) -> (state, metrics).
 
@@ -102,30 +125,34 @@ def make_train_step(
       episodes: (shared, pieces [chunk]) -> Episode of [chunk, ...].
       mesh: devices.
       chunk: tasks at a time, a divisor of the tasks per device.
+      steps: meta-updates of the whole training, for schedules.
+      shuffled: as a control, embed another task's support set.
     """
 
-    def mean_loss(meta, key, batch):
-        def loss_of(episode):
+    def mean_loss(meta, key, progress, batch, others):
+        def loss_of(episode, other):
             mine = jax.random.fold_in(key, episode.index)
-            return learner.meta_loss(meta, episode, mine)
+            return learner.meta_loss(meta, episode, mine, progress, other)
 
-        return jax.tree.map(jnp.mean, _over_tasks(loss_of, chunk)(batch))
+        each = _over_tasks(loss_of, chunk)(batch, others)
+        return jax.tree.map(jnp.mean, each)
 
-    def of_chunk(meta, key, shared, piece):
+    def of_chunk(meta, key, progress, shared, piece):
         gradient = jax.value_and_grad(mean_loss, has_aux=True)
-        batch = episodes(shared, piece)
-        (loss, metrics), grads = gradient(meta, key, batch)
+        batch, others = _episodes_of(shuffled, episodes, shared, piece)
+        (loss, metrics), grads = gradient(meta, key, progress, batch, others)
         return grads, {**metrics, "objective": loss}
 
-    def share(meta, key, shared, pieces):
-        pieces = _chunks(pieces, chunk)
+    def share(meta, key, step, shared, pieces):
+        progress = step / steps
+        pieces = _chunks(_paired(shuffled, pieces), chunk)
 
         def add(total, piece):
-            new = of_chunk(meta, key, shared, piece)
+            new = of_chunk(meta, key, progress, shared, piece)
             return jax.tree.map(jnp.add, total, new), None
 
         first = jax.tree.map(lambda x: x[0], pieces)
-        like = jax.eval_shape(of_chunk, meta, key, shared, first)
+        like = jax.eval_shape(of_chunk, meta, key, progress, shared, first)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
         total, _ = jax.lax.scan(add, zeros, pieces)
         count = jax.tree.leaves(pieces)[0].shape[0]
@@ -135,12 +162,12 @@ def make_train_step(
     spread = meshes.spread(
         mesh,
         share,
-        (meshes.REPLICATED,) * 3 + (meshes.SHARDED,),
+        (meshes.REPLICATED,) * 4 + (meshes.SHARDED,),
         meshes.REPLICATED,
     )
 
     def train_step(state, key, shared, pieces):
-        grads, metrics = spread(state.meta, key, shared, pieces)
+        grads, metrics = spread(state.meta, key, state.step, shared, pieces)
         updates, inner = optimizer.update(grads, state.optimizer, state.meta)
         meta = optax.apply_updates(state.meta, updates)
         metrics["gradient_norm"] = optax.tree.norm(grads)
@@ -154,14 +181,15 @@ def make_eval_step(
     episodes: Callable[[Any, Any], Any],
     mesh: jax.sharding.Mesh,
     chunk: int,
+    shuffled: bool = False,
 ) -> Callable:
-    """Compiles (meta, shared, pieces [T]) -> query accuracies [T]."""
+    """Compiles (meta, shared, pieces [T]) -> query metrics [T]."""
 
     def share(meta, shared, pieces):
-        each = _over_tasks(lambda e: evaluate_episode(learner, meta, e), chunk)
+        each = _over_tasks(lambda e, o: learner.score(meta, e, o), chunk)
         out = jax.lax.map(
-            lambda piece: each(episodes(shared, piece)),
-            _chunks(pieces, chunk),
+            lambda p: each(*_episodes_of(shuffled, episodes, shared, p)),
+            _chunks(_paired(shuffled, pieces), chunk),
         )
         # Every process gets all values: a host reads only its own devices.
         return jax.lax.all_gather(out.reshape(-1), meshes.AXIS, tiled=True)

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Trains systems side by side and evaluates them on identical episodes; skips
+# what results/ holds, so that it can be stopped and started again.
+# Usage: benchmarks/compare.sh CONFIG[:name=value,...] BENCHMARK SYSTEM ...
+#   SYSTEM   a preset, or preset+VARIANT:name=value,... for an ablation
+#   SEEDS, SHOTS, EPISODES, SERIES   variables; see below
+# ESC-50: HTMAML_DATA=... SHOTS="1 5" SERIES="best latest" \
+#     benchmarks/compare.sh configs/asc.py:split=metaaudio esc50-metaaudio \
+#     maml htmaml
+set -euo pipefail
+config=$1
+benchmark=$2
+shift 2
+[[ $config == *.py ]] && config=$config:
+[[ $config == *: ]] || config=$config,
+for seed in ${SEEDS:-0 1 2}; do
+    for spec in "$@"; do
+        change=${spec#*:}
+        [[ $spec == *:* ]] || change=
+        name=${spec%%:*}
+        system=${name%%+*}
+        variant=${name#"$system"}
+        run=runs/$benchmark-$name-s$seed
+        for shot in ${SHOTS:-1}; do
+            for series in ${SERIES:-best}; do
+                mark=${variant#+}
+                [ "$series" = latest ] && mark=${mark:+$mark+}latest
+                file=$system${mark:++$mark}-*w${shot}s-s$seed.json
+                compgen -G "results/$benchmark/$file" > /dev/null && continue
+                # A finished run has its result; training it again would
+                # only judge it again.
+                [ -f "$run/result.json" ] || python -m htmaml_jax.train \
+                    --workdir "$run" \
+                    --config "${config}system=$system,seed=$seed${change:+,$change}"
+                python -m htmaml_jax.evaluate "$run" --out results \
+                    --checkpoint "$series" --variant "$mark" \
+                    --config.eval.episodes="${EPISODES:-2000}" \
+                    --config.eval.shot="$shot"
+            done
+        done
+    done
+done

@@ -1,0 +1,38 @@
+"""Functions: few-shot regression over six kinds of functions of two inputs.
+
+Task      10 noisy points of a function; 10 others are asked for (mean squared
+          error; the noise alone gives 0.09)
+Data      made on the fly: regression6-0-5 (inputs in [0, 5], as in the ARML
+          paper), regression6-5-5 ([-5, 5], as in its code), modes2, modes3,
+          modes5 (kinds of MMAML)
+Command   python -m htmaml_jax.train --config configs/regression.py
+Rivals    python -m htmaml_jax.train --config configs/regression.py:system=maml
+Hardware
+Minutes
+Result
+"""
+
+from htmaml_jax import config
+from htmaml_jax.data.functions import FAMILIES
+
+
+def get_config(arg=None):
+    """Returns the config; `arg` is the text after the colon."""
+    c = config.default()
+    c.data.update(name="regression6-0-5", shot=10, query=10, way=1, domains=6)
+    c.eval.update(shot=10, query=10, way=1, episodes=4000)
+    c.net.update(kind="mlp", output="numbers", width=40, blocks=2)
+    c.hyper.rules = (
+        ("body/.*kernel", "affine+lowrank(2)"),
+        ("body/.*bias", "affine"),
+        ("head/.*", "add"),
+    )
+    c.hyper.dropout = 0.0
+    c.inner.update(steps=5, size=0.01, clip=10.0)
+    c.train.update(steps=20000, tasks=25, val_every=0.05, val_episodes=1000)
+    c.run.chunk = 25
+    c.log.every = 200
+    c = config.parse(c, arg)
+    if c.data.name in FAMILIES:
+        c.data.domains = FAMILIES[c.data.name].kinds
+    return c

@@ -1,0 +1,125 @@
+"""Every config field with its default; comments list the choices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+FIELDS: dict[str, Any] = {
+    "system": "",
+    "data": {
+        "name": "auto",  # or one of data.find.NAMES
+        "dir": "",  # where to look first; see README for the order
+        "download": False,  # agree to fetch the original archive
+        "split": "animals",  # animals | metaaudio
+        "recording": "",  # clips: regular expression with one group
+        "loader": "device",  # device | tfdata
+        "way": 5,
+        "shot": 1,
+        "query": 5,
+        "min_way": 0,
+        "min_shot": 0,  # 0: always way and shot
+        "rate": 16000,
+        "window": 1024,
+        "hop": 512,
+        "mels": 128,
+        "seconds": 5.0,
+        "top_db": 80.0,
+        "rows": 32,
+        "columns": 40,
+        "channels": 1,
+        "domains": 1,  # kinds of tasks that a task may be of
+    },
+    "net": {
+        "kind": "conv",  # conv | mlp
+        "output": "classes",  # classes | numbers
+        "width": 32,
+        "blocks": 4,
+        "down": "pool",  # pool | stem | stride
+        "norm": "group",  # group | support | none
+        "pool": "flat",  # flat | columns | mean
+        "precision": "float32",  # float32 | bfloat16, of activations
+    },
+    "embed": {
+        "kind": "none",  # none | set | blind | gradient | statistics
+        "control": "none",  # none | constant | shuffled | domain
+        "body": "base",  # base: features of the base network | own
+        "width": 16,  # of a body of its own
+        "dim": 64,
+        "layers": 2,  # of the transformer over examples (regression)
+        "statistics": False,  # add those of gradients and weights
+        "clusters": 0,  # leaves of a tree of soft clusters; 0: none
+        "reconstruct": 0.0,  # weight of the reconstruction loss
+    },
+    "hyper": {
+        "kind": "identity",  # identity | generator | domain
+        "trunk": "transformer",  # transformer | mlp
+        "head": "shared",  # shared | prototype (of classes)
+        "warmup": 0.0,  # share of training without the generator
+        "blend": 0.0,  # share at which it is fully in
+        "dim": 64,
+        "layers": 2,
+        "heads": 2,
+        "dropout": 0.1,
+        "scale": 0.1,
+        "move_penalty": 0.0,
+        # (regular expression on the path, family); first match wins
+        "rules": (
+            ("body/conv./kernel", "lowrank(2)"),
+            ("body/norm.*", "affine"),
+            ("head/kernel", "rows"),
+        ),
+    },
+    "inner": {
+        "steps": 3,
+        "size": 0.1,
+        "rule": "sgd",  # sgd | curvature | alfa
+        "rates": "layer",  # learned per layer and step, or | weight
+        "over": ".*",  # which parameters step: a regular expression
+        "through": "weights",  # weights | transform | adapters
+        "clip": 0.0,  # of every entry of the inner gradient; 0: none
+        "fade": False,  # steps shrink to 0 while hyper.blend rises
+    },
+    "outer": {
+        "gradient": "mixed",  # plain | remat | mixed | first | reptile
+        "loss": "last",  # after the last inner step | every
+        "second_from": 0.0,  # share of training in first order
+        "objective": "meta",  # meta | joint
+        "rate": 1e-3,
+        "warmup": 0.05,
+        "floor": 0.02,
+        "clip": 1.0,
+        "decay": 0.0,  # weight decay of embed and hyper
+        "augment": {
+            "roll": 0.0,
+            "time_mask": 0.0,
+            "row_mask": 0.0,
+            "gain": 0.0,
+            "mix": 0.0,
+            "reverse": 0.0,
+            "shift": 0.0,
+            "blend": 0.0,
+        },
+    },
+    "train": {
+        "steps": 1000,
+        "tasks": 8,
+        "val_every": 0.05,  # as a share of train.steps
+        "val_episodes": 200,
+    },
+    "eval": {
+        "way": 5,
+        "shot": 1,
+        "query": 5,
+        "episodes": 1000,
+        "seed": 0,
+        "split": "test",
+        "transductive": False,
+    },
+    "run": {
+        "seed": 0,
+        "chunk": 0,
+        "devices": 0,
+        "lowering": "auto",  # auto | patches | blocks | lax
+    },
+    "log": {"every": 20},
+}

@@ -1,0 +1,78 @@
+"""The modules that a config asks for: networks, encoders, the generator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from htmaml_jax.embed.pair_encoder import PairEncoder
+from htmaml_jax.embed.set_encoder import SetEncoder
+from htmaml_jax.hyper import rules
+from htmaml_jax.hyper.generator import Generator
+from htmaml_jax.nets.conv4 import ConvBody
+from htmaml_jax.nets.mlp import DenseBody, Headed
+from htmaml_jax.outer.losses import PROBLEMS
+from htmaml_jax.presets import PRESETS
+
+
+def body(config: Any) -> nn.Module:
+    """Returns the base network without its head."""
+    net = config.net
+    if net.kind == "mlp":
+        return DenseBody(net.width, net.blocks)
+    return ConvBody(
+        net.width,
+        net.blocks,
+        net.down,
+        net.norm,
+        net.pool,
+        config.run.lowering,
+        None if net.precision == "float32" else jnp.dtype(net.precision),
+    )
+
+
+def network(config: Any, columns: int) -> nn.Module:
+    """Returns the base network with so many outputs."""
+    classes = PROBLEMS[config.net.output].classes
+    return Headed(body(config), columns, zero_head=classes)
+
+
+def encoder(config: Any) -> nn.Module | None:
+    """Returns the module that reads the support set, if there is one."""
+    embed = config.embed
+    if embed.kind in ("none", "gradient", "statistics"):
+        return None
+    more = (embed.clusters, embed.reconstruct > 0)
+    if not PROBLEMS[config.net.output].classes:
+        return PairEncoder(embed.dim, embed.layers, 4, *more)
+    own = None
+    if embed.body == "own":
+        blocks = config.net.blocks
+        own = ConvBody(embed.width, blocks, "stem", "group", "mean")
+    return SetEncoder(embed.dim, own, embed.kind == "blind", *more)
+
+
+def lines(config: Any, base: Any) -> list[rules.Line]:
+    """Lists which family transforms which parameter of the base network."""
+    chosen = tuple(tuple(rule) for rule in config.hyper.rules)
+    classes = PROBLEMS[config.net.output].classes
+    # A preset's rules are written for networks of more than one kind.
+    own = PRESETS[config.system].get("hyper.rules", ())
+    return rules.assign(base, chosen, classes, strict=chosen != own)
+
+
+def generator(config: Any, base: Any) -> Generator:
+    """Returns the module that transforms parameters like `base`."""
+    hyper = config.hyper
+    return Generator(
+        tuple(lines(config, base)),
+        hyper.trunk,
+        PROBLEMS[config.net.output].classes,
+        hyper.dim,
+        hyper.layers,
+        hyper.heads,
+        hyper.dropout,
+        hyper.scale,
+    )

@@ -1,0 +1,63 @@
+"""Heads: what the last layer is before any step, and how far it moved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from htmaml_jax.episode import Batch, one_hot
+
+
+def spread(base: Any, columns: int, classes: bool = True) -> Any:
+    """Gives every class slot the one column that all classes share.
+
+    A column common to all classes cancels in the softmax: its meta-gradient
+    is zero but for rounding, which Adam would blow up. So it is constant.
+    Where there are no classes, parameters stay as they are.
+    """
+    if not classes:
+        return dict(base)
+    head = jax.tree.map(
+        lambda x: jnp.repeat(jax.lax.stop_gradient(x), columns, axis=-1),
+        base["head"],
+    )
+    return {**base, "head": head}
+
+
+def prototypes(features: jax.Array, support: Batch, way: int) -> Any:
+    """Makes the head whose logits are -|f - c_k|^2 but for a constant.
+
+    Args:
+      features: [S, F] of the support set.
+      support: its Batch.
+      way: class slots N.
+
+    Returns:
+      {"kernel": [F, N], "bias": [N]} from class means c_k: 2 c_k and
+      -|c_k|^2 (Triantafillou et al., 2020, §3, eq. 4).
+    """
+    members = one_hot(support, way)
+    count = jnp.maximum(jnp.sum(members, axis=0), 1)
+    means = features.T @ members / count
+    return {"kernel": 2 * means, "bias": -jnp.sum(means**2, axis=0)}
+
+
+def movement(
+    start: Any, base: Any, classes: jax.Array | None = None
+) -> jax.Array:
+    """Returns how far a transform moved the weights.
+
+    |start - base|^2 / |base|^2 over all parameters, of the head only the
+    columns of `classes` [N] that are there, if given.
+    """
+    if classes is not None:
+        head = jax.tree.map(
+            lambda a, b: jnp.where(classes, a, b), start["head"], base["head"]
+        )
+        start = {**start, "head": head}
+    difference = jax.tree.map(lambda a, b: jnp.sum((a - b) ** 2), start, base)
+    size = jax.tree.map(lambda b: jnp.sum(b**2), base)
+    total = sum(jax.tree.leaves(difference))
+    return total / jax.lax.stop_gradient(sum(jax.tree.leaves(size)))

@@ -1,0 +1,163 @@
+"""A few-shot system as pure functions of `meta`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from htmaml_jax import fillings
+from htmaml_jax.episode import Batch, Episode, present
+from htmaml_jax.hyper import heads, rules
+from htmaml_jax.inner import sgd
+from htmaml_jax.outer import gradients, losses
+from htmaml_jax.outer.augment import Strengths, augment
+from htmaml_jax.slots import Adapted, Slots
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Learner(Slots):
+    """A few-shot system; made by `systems.build`.
+
+    `meta` is the pytree {base, hyper, embed, inner} that the outer optimizer
+    owns. It does not depend on `way`.
+    """
+
+    def init(self, key: jax.Array, episode: Episode) -> Any:
+        """Makes meta; of the episode only shapes matter."""
+        keys = jax.random.split(key, 4)
+        support, inner = episode.support, self.config.inner
+        # One head column: a class has no name before its support is seen.
+        base = self.network(1).init(keys[0], support.inputs)["params"]
+        learned = sgd.init(
+            self.variables(base),
+            inner.steps,
+            inner.size,
+            inner.rule,
+            inner.rates,
+            keys[3],
+        )
+        meta = {"base": base, "embed": {}, "hyper": {}, "inner": learned}
+        if self.config.hyper.kind == "domain":
+            count = self.config.data.domains
+            meta["base"], meta["inner"] = jax.tree.map(
+                lambda x: jnp.repeat(x[None], count, axis=0), (base, learned)
+            )
+        if self.generates:
+            start = heads.spread(base, self.columns, self.problem.classes)
+            if (encoder := fillings.encoder(self.config)) is not None:
+                features = self.features(base, support)
+                extra = self.extra(start, support)
+                args = (support, self.way, features, extra)
+                meta["embed"] = encoder.init(keys[1], *args)["params"]
+            if self.config.embed.control == "domain":
+                shape = (self.config.data.domains, self.config.embed.dim)
+                meta["embed"]["domains"] = jax.random.normal(keys[3], shape)
+            task = self.read(meta, start, support, 0)
+            hyper = fillings.generator(self.config, base).init(
+                keys[2], task, start
+            )
+            meta["hyper"] = hyper["params"]
+        return meta
+
+    def adapt(
+        self,
+        meta: Any,
+        support: Batch,
+        domain: jax.Array | int = 0,
+        read: Batch | None = None,
+    ) -> Adapted:
+        """Adapts to a support set; never sees a query.
+
+        Args:
+          meta: see `init`.
+          support: the labelled examples.
+          domain: id, for the systems that are told it.
+          read: another task's support for the embedding, as a control.
+        """
+        start = self.start(meta, support, domain, read)
+        return self.polish(start, support)[0]
+
+    def predict(
+        self,
+        adapted: Adapted,
+        inputs: jax.Array,
+        mask: jax.Array | None = None,
+    ) -> jax.Array:
+        """Maps queries [Q, ...] to logits [Q, N], or numbers [Q, D].
+
+        Each query is on its own, unless the learner is transductive.
+        """
+        outputs, _ = self.network().apply(
+            {"params": adapted.params, **adapted.stats},
+            inputs,
+            mask,
+            stored=bool(adapted.stats),
+            mutable=["batch_stats"],
+        )
+        if self.problem.classes:
+            return losses.only_present(outputs, adapted.classes)
+        return outputs
+
+    def meta_loss(
+        self,
+        meta: Any,
+        episode: Episode,
+        key: jax.Array,
+        progress: jax.Array | float = 1.0,
+        read: Batch | None = None,
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Returns what to minimise, and metrics of the adapted learner.
+
+        Args:
+          meta: see `init`.
+          episode: one task.
+          key: of all that is random in it.
+          progress: share of training that is done.
+          read: see `adapt`.
+        """
+        outer, problem = self.config.outer, self.problem
+        first, second = jax.random.split(key)
+        episode = augment(episode, first, self.way, Strengths(**outer.augment))
+        start = self.start(
+            meta, episode.support, episode.domain, read, second, progress
+        )
+        query = episode.query
+        adapted, weights = self.polish(start, episode.support, progress, True)
+        outputs = [self.predict(a, query.inputs, query.mask) for a in adapted]
+        each = [problem.loss(out, query) for out in outputs]
+        metrics = {
+            "loss": each[-1],
+            problem.metric: problem.score(outputs[-1], query),
+        }
+        objective = sum(w * x for w, x in zip(weights, each, strict=True))
+        if outer.gradient == "reptile":
+            objective = gradients.reptile(start.theta, adapted[-1].params)
+        if self.generates:
+            there = None
+            if problem.classes:
+                there = present(episode.support, self.way)
+            moved = heads.movement(start.theta, start.shared, there)
+            metrics["moved"] = moved
+            objective += self.config.hyper.move_penalty * moved
+        if self.config.embed.reconstruct:
+            metrics["reconstruction"] = start.loss
+            objective += self.config.embed.reconstruct * start.loss
+        return objective, metrics
+
+    def score(
+        self, meta: Any, episode: Episode, read: Batch | None = None
+    ) -> jax.Array:
+        """Returns the query metric after adapting to the support set."""
+        adapted = self.adapt(meta, episode.support, episode.domain, read)
+        query = episode.query
+        outputs = self.predict(adapted, query.inputs, query.mask)
+        return self.problem.score(outputs, query)
+
+    def lines(self, meta: Any) -> list[rules.Line]:
+        """Lists which family transforms which parameter."""
+        if not self.generates:
+            return []
+        return fillings.lines(self.config, meta["base"])

@@ -1,0 +1,273 @@
+"""The four slots at work: support set to adapted parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from htmaml_jax import fillings
+from htmaml_jax.embed.task import TaskEmbedding, gradient_means, statistics
+from htmaml_jax.episode import present
+from htmaml_jax.hyper import heads
+from htmaml_jax.inner import adapters, sgd
+from htmaml_jax.outer import gradients, losses
+
+
+class Adapted(NamedTuple):
+    """What adapting to a support set leaves behind: phi.
+
+    Attributes:
+      params: adapted parameters of the base network.
+      stats: norm statistics of the support set, or {}.
+      classes: [N] bool, the class slots that the support set filled.
+    """
+
+    params: Any
+    stats: Any
+    classes: jax.Array
+
+
+class Start(NamedTuple):
+    """Where the inner loop starts.
+
+    Attributes:
+      shared: theta with a head for every class slot, before any transform.
+      theta: theta_task, what the network would be without an inner loop.
+      variables: path -> array, what steps.
+      rest: what makes network parameters from variables: {"fixed": those
+        that do not step, "hyper", "task": of a transform on top}.
+      learned: what the update rule has learned.
+      fade: factor on step sizes.
+      loss: reconstruction loss of the encoder.
+    """
+
+    shared: Any
+    theta: Any
+    variables: dict[str, jax.Array]
+    rest: dict[str, Any]
+    learned: dict[str, Any]
+    fade: jax.Array | float
+    loss: jax.Array | float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Slots:
+    """What a config fills the slots with; see `learner.Learner`.
+
+    Attributes:
+      config: see `htmaml_jax.config.default`.
+      way: class slots N of the episodes.
+      transductive: let norm layers use the statistics of the query batch.
+    """
+
+    config: Any
+    way: int
+    transductive: bool = False
+
+    @property
+    def problem(self):
+        """What outputs mean and how they are judged."""
+        return losses.PROBLEMS[self.config.net.output]
+
+    @property
+    def generates(self):
+        """Whether a generator transforms parameters."""
+        return self.config.hyper.kind == "generator"
+
+    @property
+    def columns(self):
+        """Outputs of the network."""
+        return self.way if self.problem.classes else 1
+
+    def network(self, columns=None):
+        """Returns the base network."""
+        return fillings.network(self.config, columns or self.columns)
+
+    def start(self, meta, support, domain, read=None, key=None, progress=1.0):
+        """Fills embed and transform; with a key dropout is on."""
+        base, learned = meta["base"], meta["inner"]
+        hyper, through = self.config.hyper, self.config.inner.through
+        if hyper.kind == "domain":
+            base, learned = jax.tree.map(lambda x: x[domain], (base, learned))
+        classes = self.problem.classes
+        shared = heads.spread(base, self.columns, classes)
+        if hyper.head == "prototype" and classes:
+            features = self.features(base, support)
+            shared["head"] = heads.prototypes(features, support, self.way)
+        theta, rest, loss, fade = shared, {}, 0.0, 1.0
+        if self.generates:
+            seen = support if read is None else read
+            task = self.read(meta, shared, seen, domain)
+            loss = task.loss
+            theta = self.transform(base, meta["hyper"], task, shared, key)
+            if hyper.blend:
+                # MAML first, then the generator bit by bit (HyperMAML).
+                span = max(hyper.blend - hyper.warmup, 1e-6)
+                part = jnp.clip((progress - hyper.warmup) / span, 0, 1)
+                theta = jax.tree.map(
+                    lambda a, b: a + part * (b - a), shared, theta
+                )
+                if self.config.inner.fade:
+                    fade = 1 - part
+            if through == "transform":
+                rest = {"hyper": meta["hyper"], "task": task._replace(loss=0.0)}
+        stepping = shared if through == "transform" else theta
+        variables = self.variables(stepping)
+        flat = flatten_dict(stepping, sep="/")
+        rest["fixed"] = {k: x for k, x in flat.items() if k not in variables}
+        return Start(shared, theta, variables, rest, learned, fade, loss)
+
+    def variables(self, params):
+        """Returns what the inner loop steps on."""
+        inner = self.config.inner
+        found = {
+            path: x
+            for path, x in flatten_dict(params, sep="/").items()
+            if re.fullmatch(inner.over, path)
+        }
+        if inner.through == "adapters":
+            found |= adapters.init(params)
+        return found
+
+    def realise(self, variables, rest):
+        """Makes network parameters from variables."""
+        fitted = {
+            k: x for k, x in variables.items() if k.startswith(adapters.PREFIX)
+        }
+        mine = {k: x for k, x in variables.items() if k not in fitted}
+        params = unflatten_dict({**rest["fixed"], **mine}, sep="/")
+        if fitted:
+            params = adapters.apply(params, fitted)
+        if "task" in rest:
+            # Families are laid out for one column; only shapes matter here.
+            params = self.transform(params, rest["hyper"], rest["task"], params)
+        return params
+
+    def transform(self, base, hyper, task, params, key=None):
+        """Applies the generator; with a key dropout is on."""
+        return fillings.generator(self.config, base).apply(
+            {"params": hyper},
+            task,
+            params,
+            deterministic=key is None,
+            rngs=None if key is None else {"dropout": key},
+        )
+
+    def read(self, meta, start, support, domain):
+        """Support set to task embedding."""
+        embed = self.config.embed
+        extra = self.extra(start, support)
+        if (encoder := fillings.encoder(self.config)) is None:
+            tokens = jnp.zeros((self.columns, 1))
+            valid = jnp.ones(self.columns, bool)
+            task = TaskEmbedding(tokens, extra, valid)
+        else:
+            mine = {k: x for k, x in meta["embed"].items() if k != "domains"}
+            features = self.features(meta["base"], support)
+            task = encoder.apply(
+                {"params": mine}, support, self.way, features, extra
+            )
+        if embed.control == "constant":
+            nothing = jax.tree.map(jnp.zeros_like, (task.tokens, task.summary))
+            task = task._replace(tokens=nothing[0], summary=nothing[1])
+        if embed.control == "domain":
+            known = meta["embed"]["domains"][domain]
+            summary = jnp.concatenate([task.summary, known])
+            task = task._replace(summary=summary)
+        return task
+
+    def features(self, base, support):
+        """Features [S, F] of the shared base network."""
+        features, _ = fillings.body(self.config).apply(
+            {"params": base["body"]},
+            support.inputs,
+            support.mask,
+            mutable=["batch_stats"],
+        )
+        return features.astype(support.inputs.dtype)
+
+    def extra(self, start, support):
+        """Numbers about weights and support gradients, where asked for."""
+        embed = self.config.embed
+        wanted = embed.kind in ("gradient", "statistics") or embed.statistics
+        if not wanted:
+            return None
+        data = (support, self.there(support))
+        gradient = jax.grad(lambda p: self.support_pass(p, *data)[0])(start)
+        start, gradient = jax.lax.stop_gradient((start, gradient))
+        if embed.kind == "gradient":
+            return gradient_means(gradient)
+        return statistics(start, gradient)
+
+    def there(self, support):
+        """Returns [N]: which class slots have support."""
+        if not self.problem.classes:
+            return jnp.ones(1, bool)
+        return present(support, self.way)
+
+    def support_pass(self, params, support, classes):
+        """Returns (support loss, norm statistics)."""
+        outputs, stats = self.network().apply(
+            {"params": params},
+            support.inputs,
+            support.mask,
+            mutable=["batch_stats"],
+        )
+        if self.problem.classes:
+            outputs = losses.only_present(outputs, classes)
+        return self.problem.loss(outputs, support), stats
+
+    def polish(self, start, support, progress=1.0, training=False):
+        """theta_task to phi_task.
+
+        Returns:
+          (Adapted, weights), or while training lists of as many Adapted as
+          the outer loss looks at, and of their weights.
+        """
+        inner, outer = self.config.inner, self.config.outer
+        classes = self.there(support)
+
+        def loss(variables, data):
+            rest, support, classes = data
+            return self.support_pass(
+                self.realise(variables, rest), support, classes
+            )[0]
+
+        joint = training and outer.objective == "joint"
+        every = training and outer.loss == "every" and inner.steps > 1
+        passed = [start.variables]
+        if inner.steps and not joint:
+            gradient = gradients.inner_gradient(loss, outer.gradient)
+            if training and outer.second_from:
+                gradient = gradients.annealed(
+                    gradient, progress >= outer.second_from
+                )
+            ended = sgd.descend(
+                gradient,
+                start.variables,
+                start.learned,
+                (start.rest, support, classes),
+                inner.clip,
+                start.fade,
+                every,
+            )
+            passed = [ended]
+            if every:
+                count = range(inner.steps)
+                passed = [
+                    jax.tree.map(lambda x, k=k: x[k], ended) for k in count
+                ]
+        found = []
+        for variables in passed:
+            params, stats = self.realise(variables, start.rest), {}
+            if self.config.net.norm == "support" and not self.transductive:
+                _, stats = self.support_pass(params, support, classes)
+            found.append(Adapted(params, stats, classes))
+        if not training:
+            return found[-1], None
+        return found, losses.step_weights(len(found), progress)
