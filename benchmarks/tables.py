@@ -14,48 +14,64 @@ START, END = "<!-- {}: made by benchmarks/tables.py -->", "<!-- end -->"
 
 
 def table(found: list[dict]) -> str:
-    """Returns one Markdown table of all results, a row per system.
+    """Returns Markdown: a table per benchmark, a row per system.
 
     The interval of a row is that of episodes averaged over training seeds;
-    the difference is paired with `maml` of the same variant.
+    the difference is paired with `maml` of the same variant, or with plain
+    `maml` where an ablation has none.
     """
 
     def setting(x):
-        return (x["benchmark"], x["way"], x["shot"], x["inductive"])
+        return (x["way"], x["shot"], x["inductive"])
 
     def row(x):
         return (results.label(x), x["episodes_id"], x["episodes"])
 
-    lines = [
-        "| benchmark | setting | system | seeds | accuracy % ± 95 % CI | "
-        "per seed | minus maml | minutes | parameters |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    found = sorted(found, key=lambda x: (*setting(x), *row(x), x["seed"]))
-    for place, group in itertools.groupby(found, setting):
-        rows = [list(g) for _, g in itertools.groupby(group, row)]
-        base = {r[0]["variant"]: r for r in rows if r[0]["system"] == "maml"}
-        for mine in rows:
-            lines.append(_line(place, mine, base.get(mine[0]["variant"])))
-    return "\n".join(lines)
+    found = sorted(
+        found, key=lambda x: (x["benchmark"], *setting(x), *row(x), x["seed"])
+    )
+    tables = []
+    for name, of_one in itertools.groupby(found, lambda x: x["benchmark"]):
+        of_one = list(of_one)
+        what = "error" if of_one[0]["metric"] == "mse" else "accuracy, %"
+        lines = [
+            f"**{name}**",
+            "",
+            f"| setting | system | seeds | {what} | per seed | minus maml | "
+            "minutes | parameters |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+        for _, group in itertools.groupby(of_one, setting):
+            rows = [list(g) for _, g in itertools.groupby(group, row)]
+            base = {
+                r[0]["variant"]: r for r in rows if r[0]["system"] == "maml"
+            }
+            for mine in rows:
+                variant = mine[0]["variant"]
+                rival = base.get(variant, base.get("default"))
+                lines.append(_line(mine, rival))
+        tables.append("\n".join(lines))
+    return "\n\n".join(tables)
 
 
-def _line(place, mine, base):
-    benchmark, way, shot, inductive = place
+def _line(mine, base):
+    one = mine[0]
+    # Shares are shown in percent.
+    unit, places = (1, 3) if one["metric"] == "mse" else (100, 2)
     values = np.mean([x["values"] for x in mine], axis=0)
     apart = ""
     if base and mine is not base and results.same_episodes([*mine, *base]):
         mean, half = results.difference(mine, base)
-        apart = f"{100 * mean:+.2f} ± {100 * half:.2f}"
+        apart = f"{unit * mean:+.{places}f} ± {unit * half:.{places}f}"
     train = [x["train"] for x in mine]
     cells = (
-        benchmark,
-        f"{way}-way {shot}-shot, "
-        + ("inductive" if inductive else "transductive"),
-        results.label(mine[0]),
+        f"{results.setting(one)}, "
+        + ("inductive" if one["inductive"] else "transductive"),
+        results.label(one),
         ", ".join(str(x["seed"]) for x in mine),
-        f"{100 * values.mean():.2f} ± {100 * results.half_width(values):.2f}",
-        ", ".join(f"{100 * x['mean']:.1f}" for x in mine),
+        f"{unit * values.mean():.{places}f} ± "
+        f"{unit * results.half_width(values):.{places}f}",
+        ", ".join(f"{unit * x['mean']:.{places - 1}f}" for x in mine),
         apart,
         f"{np.mean([t['minutes'] for t in train]):.0f}",
         f"{sum(train[0]['parameters'].values()):,}",

@@ -7,7 +7,7 @@ import pathlib
 
 import pytest
 
-from htmaml_jax import cli, config, limits
+from htmaml_jax import cli, config, limits, presets
 from htmaml_jax.errors import UserError
 from htmaml_jax.run import workdir as workdirs
 
@@ -47,6 +47,10 @@ def changed(arg):
     return {k: v for k, v in new.items() if v != old[k]}
 
 
+# What HT-MAML's row has beyond MAML's.
+MAML = {"embed.kind": "none", "hyper.kind": "identity"}
+
+
 @pytest.mark.parametrize(
     ("arg", "want"),
     [
@@ -60,7 +64,7 @@ def changed(arg):
         ("split=metaaudio", {"data.split": "metaaudio"}),
         (
             "system=maml,shot=2,eval.shot=4",
-            {"system": "maml", "data.shot": 2, "eval.shot": 4},
+            {"system": "maml", "data.shot": 2, "eval.shot": 4} | MAML,
         ),
         ("outer.augment.roll=0.5", {"outer.augment.roll": 0.5}),
         ("eval.transductive=True", {"eval.transductive": True}),
@@ -72,6 +76,26 @@ def changed(arg):
 )
 def test_text_after_the_colon(arg, want):
     assert changed(arg) == want
+
+
+def test_a_system_fills_slots_before_other_fields_are_set():
+    """Wherever it stands; and what a row says can be overridden."""
+    for arg in ("inner.steps=2,system=protonet", "system=protonet"):
+        got = changed(arg)
+        assert got["hyper.head"] == "prototype"
+        assert got["inner.steps"] == (2 if "steps" in arg else 0)
+    assert changed("system=htmaml") == {}
+    lines = config.differences(record(), parsed("system=maml"))
+    assert lines == [
+        "embed.kind: set -> none",
+        "hyper.kind: generator -> identity",
+        "system: htmaml -> maml",
+    ]
+    # Every row touches only fields that exist, with values of their type.
+    known = config.flat(config.default())
+    for row in (presets.NEUTRAL, *presets.PRESETS.values()):
+        for path, value in row.items():
+            assert type(known[path]) is type(value), path
 
 
 def test_integers_are_taken_for_floats():
@@ -149,7 +173,6 @@ def test_differences_ignore_what_may_change():
     [
         ("seed=1", "run.seed: 0 -> 1"),
         ("data.way=20", "data.way: 5 -> 20"),
-        ("system=maml", "system: htmaml -> maml"),
         ("train.tasks=4", "train.tasks: 8 -> 4"),
         ("train.val_episodes=9", "train.val_episodes: 200 -> 9"),
         ("data.split=metaaudio", "data.split: animals -> metaaudio"),

@@ -76,7 +76,7 @@ def refuse_seen_classes(
     """
     earlier = {"validation": ("train",), "test": ("train", "validation")}
     for other in earlier.get(split, ()):
-        both = sorted(set(splits.get(split, ())) & set(seen[other]))
+        both = sorted(set(splits.get(split, ())) & set(seen.get(other, ())))
         if both:
             raise UserError(
                 f"{where} has met {len(both)} of these {split} classes in "
