@@ -22,17 +22,24 @@ def get_config(arg=None):
     c.data.update(name="regression6-0-5", shot=10, query=10, way=1, domains=6)
     c.eval.update(shot=10, query=10, way=1, episodes=4000)
     c.net.update(kind="mlp", output="numbers", width=40, blocks=2)
-    c.hyper.rules = (
-        ("body/.*kernel", "affine+lowrank(2)"),
-        ("body/.*bias", "affine"),
-        ("head/.*", "add"),
-    )
-    c.hyper.dropout = 0.0
     c.inner.update(steps=5, size=0.01, clip=10.0)
     c.train.update(steps=20000, tasks=25, val_every=0.05, val_episodes=1000)
     c.run.chunk = 25
     c.log.every = 200
-    c = config.parse(c, arg)
+    c = config.parse(c, arg, tune)
     if c.data.name in FAMILIES:
         c.data.domains = FAMILIES[c.data.name].kinds
     return c
+
+
+def tune(c):
+    """Sets what validation tasks chose; all encoders are given the same."""
+    if c.embed.kind in ("set", "blind"):
+        c.embed.reconstruct = 1.0
+    if c.system == "htmaml":
+        c.hyper.update(trunk="mlp", dropout=0.0)
+        c.hyper.rules = (
+            ("body/.*kernel", "affine+lowrank(2)"),
+            ("body/.*bias", "affine"),
+            ("head/.*", "add"),
+        )

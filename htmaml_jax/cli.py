@@ -86,7 +86,9 @@ def read_config(
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        config = module.get_config(arg)
+        # A system is for the file to know: it may tune what it is given.
+        chosen = [f"system={v}" for name, v in overrides if name == "system"]
+        config = module.get_config(",".join(filter(None, [arg, *chosen])))
         if (
             configs.flat(config).keys()
             != configs.flat(configs.default()).keys()
@@ -101,7 +103,7 @@ def read_config(
             f"{reason}); it must define get_config(arg), as configs/asc.py "
             "does."
         ) from error
-    configs.override(config, overrides)
+    configs.override(config, [x for x in overrides if x[0] != "system"])
     limits.check(config)
     return config, path.stem
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -68,11 +68,22 @@ def choose(config: ConfigDict, system: str) -> ConfigDict:
     return config
 
 
-def parse(config: ConfigDict, arg: str | None) -> ConfigDict:
+def parse(
+    config: ConfigDict,
+    arg: str | None,
+    tune: Callable[[ConfigDict], None] | None = None,
+) -> ConfigDict:
     """Applies the string after the colon, e.g. "system=maml,shot=5".
 
     Keys are full paths or `SHORTHANDS`; values must have the type of the
     field.
+
+    Args:
+      config: what a config file has made of the defaults.
+      arg: the string.
+      tune: sets what this file chooses for the system that was asked for;
+        called after the system has filled the slots and before all other
+        fields are set.
     """
     pairs = []
     for item in filter(None, (arg or "").split(",")):
@@ -81,7 +92,10 @@ def parse(config: ConfigDict, arg: str | None) -> ConfigDict:
                 f"{item!r} after the colon of --config is not name=value."
             )
         pairs.append(item.split("=", 1))
-    return override(config, pairs)
+    override(config, [pair for pair in pairs if pair[0] == "system"])
+    if tune:
+        tune(config)
+    return override(config, [pair for pair in pairs if pair[0] != "system"])
 
 
 def override(

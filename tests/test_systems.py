@@ -22,6 +22,8 @@ from htmaml_jax.run import step
 WAY = 3
 ON_CLASSES = sorted(set(systems.PRESETS) - {"finetune"})
 ON_NUMBERS = sorted(set(systems.PRESETS) - {"protonet", "proto-maml"})
+# Compiling is what takes the time: the rest learn among the slow tests.
+QUICK = ("maml", "htmaml", "reptile", "mamlpp", "mmaml", "hsml", "tsa", "alfa")
 # Systems that keep the start of the publication they are from, which is not
 # MAML's.
 OWN_START = ("l2f", "hsml")
@@ -256,7 +258,13 @@ def numbers_data():
     return find.source(table, shape, "train", 0, "device"), data
 
 
-@pytest.mark.parametrize("system", ON_NUMBERS)
+@pytest.mark.parametrize(
+    "system",
+    [
+        pytest.param(s, marks=() if s in QUICK else pytest.mark.slow)
+        for s in ON_NUMBERS
+    ],
+)
 def test_every_preset_learns_regression(system):
     """Trains 30 updates on the same 16 tasks; the loss must fall."""
     fields = fields_of(system, True, inner__size=0.01, outer__rate=3e-3)
