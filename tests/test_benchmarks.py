@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import cases  # noqa: E402
 import growth  # noqa: E402
+import parts  # noqa: E402
 import speed  # noqa: E402
 import workloads  # noqa: E402
 
@@ -117,6 +118,20 @@ def test_growth_tables(tmp_path, capsys, monkeypatch):
     (path,) = tmp_path.rglob("growth.json")
     # One size in the middle of both axes is compiled once.
     assert len(json.loads(path.read_text())["runs"]) == 1
+
+
+@pytest.mark.parametrize("name", ["W1", "W3", "W4"])
+def test_parts_takes_the_layers_at_their_sizes(name):
+    case = cases.CASES[name]
+    positions = [x.positions for x in cases.layers(case) if len(x.kernel) > 2]
+    assert [int(np.prod(s)) for s in parts.spaces(case)] == positions
+
+
+def test_parts_times_a_layer(monkeypatch):
+    monkeypatch.setattr(parts, "best", lambda f, *a: float(f(*a) is not None))
+    row = parts.layer(tiny("W3"), (3, 3, 3, 1, 2), (4, 4, 4))
+    assert row["gflop"] == pytest.approx(2 * 27 * 2 * 64 / 1e9)
+    assert "| 3x3x3x1x2 | 4x4x4 |" in parts.table([row])
 
 
 def test_cost_sets_systems_beside_each_other(tmp_path):
