@@ -113,12 +113,61 @@ def speed_table(found: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def cost_table(result: dict) -> str:
+    """Returns the table of benchmarks/cost.py: starting and running."""
+    lines = [
+        "| system | s per meta-iteration | ÷ first | parameters | tracing | "
+        "compiling, first start | second start |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    base = np.median(result["runs"][0]["seconds"])
+    for run in result["runs"]:
+        seconds = np.median(run["seconds"])
+        first, *later = run["compile_s"]
+        cells = (
+            run["system"],
+            f"{seconds:.3g}",
+            f"{seconds / base:.2f}",
+            f"{sum(run['parameters'].values()):,}",
+            f"{np.median(run['trace_s']):.1f} s",
+            f"{first:.0f} s",
+            f"{np.median(later):.1f} s",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def growth_table(result: dict) -> str:
+    """Returns temporary memory and time by tasks and by inner steps."""
+    middle, found = result["around"], {}
+    for run in result["runs"]:
+        found[run["gradient"], run["tasks"], run["steps"], run["width"]] = run
+    tasks, steps = (sorted({key[i] for key in found}) for i in (1, 2))
+    sizes = [(n, middle["steps"]) for n in tasks]
+    sizes += [(middle["tasks"], n) for n in steps if n != middle["steps"]]
+    lines = [
+        "| tasks | inner steps | plain | mixed |",
+        "|---|---|---|---|",
+    ]
+    for task, step in sizes:
+        cells = [str(task), str(step)]
+        for mode in ("plain", "mixed"):
+            run = found[mode, task, step, middle["width"]]
+            cells.append(
+                f"{run['temporary_mb']:.0f} MB, {run['seconds']:.3g} s"
+            )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def fill(readme: str, folder: pathlib.Path) -> str:
     """Returns a README with its tables made anew from a results folder."""
     speed = sorted((folder / "speed").glob("W?.json"))
     tables = {
         "results": table(results.read_all(folder)),
         "speed": speed_table([files.read_json(path) for path in speed]),
+        "cost": cost_table(files.read_json(folder / "speed/cost-asc.json")),
+        "growth": growth_table(files.read_json(folder / "speed/growth.json")),
     }
     for name, text in tables.items():
         start = START.format(name)
