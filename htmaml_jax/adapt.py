@@ -63,6 +63,11 @@ class Model:
         info, self._meta, self._config = evaluate.restore(
             epath.Path(workdir), series
         )
+        if self._config.net.output != "classes":
+            raise UserError(
+                f"{workdir} was trained on {info['data']['name']}, not on "
+                "clips; give a run on sounds."
+            )
         self.data = info["data"]
         self._scale = find.Scale(*info["data"]["scale"])
         self._front = find.front_end(self._config.data)

@@ -39,8 +39,8 @@ OF_TRAINING = (
     "run.seed",
     *(
         f"data.{name}"
-        for name in "way shot query min_way min_shot rate window hop mels "
-        "seconds top_db rows columns channels".split()
+        for name in "domains way shot query min_way min_shot rate window hop "
+        "mels seconds top_db rows columns channels".split()
     ),
 )
 
@@ -92,7 +92,8 @@ def parse(
                 f"{item!r} after the colon of --config is not name=value."
             )
         pairs.append(item.split("=", 1))
-    override(config, [pair for pair in pairs if pair[0] == "system"])
+    # The last one alone: a row sets fields that another leaves as they are.
+    override(config, [pair for pair in pairs if pair[0] == "system"][-1:])
     if tune:
         tune(config)
     return override(config, [pair for pair in pairs if pair[0] != "system"])

@@ -73,7 +73,7 @@ FIELDS: dict[str, Any] = {
         "steps": 3,
         "size": 0.1,
         "rule": "sgd",  # sgd | curvature | alfa
-        "rates": "layer",  # learned per layer and step, or | weight
+        "rates": "layer",  # learned: layer (and step) | weight | fixed
         "over": ".*",  # which parameters step: a regular expression
         "through": "weights",  # weights | transform | adapters
         "clip": 0.0,  # of every entry of the inner gradient; 0: none

@@ -7,9 +7,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
 
 from htmaml_jax import fillings
 from htmaml_jax.episode import Batch, Episode, present
+from htmaml_jax.errors import UserError
 from htmaml_jax.hyper import heads, rules
 from htmaml_jax.inner import sgd
 from htmaml_jax.outer import gradients, losses
@@ -31,14 +33,23 @@ class Learner(Slots):
         support, inner = episode.support, self.config.inner
         # One head column: a class has no name before its support is seen.
         base = self.network(1).init(keys[0], support.inputs)["params"]
-        learned = sgd.init(
-            self.variables(base),
-            inner.steps,
-            inner.size,
-            inner.rule,
-            inner.rates,
-            keys[3],
-        )
+        learned = {}
+        if inner.steps:
+            variables = self.variables(base)
+            if not variables:
+                paths = ", ".join(flatten_dict(base, sep="/"))
+                raise UserError(
+                    f"inner.over {inner.over!r} matches no parameter; there "
+                    f"are {paths}."
+                )
+            learned = sgd.init(
+                variables,
+                inner.steps,
+                inner.size,
+                inner.rule,
+                inner.rates,
+                keys[3],
+            )
         meta = {"base": base, "embed": {}, "hyper": {}, "inner": learned}
         if self.config.hyper.kind == "domain":
             count = self.config.data.domains

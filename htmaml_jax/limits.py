@@ -19,7 +19,7 @@ _CHOICES = {
     "hyper.head": ("shared", "prototype"),
     "hyper.kind": ("identity", "generator", "domain"),
     "hyper.trunk": ("transformer", "mlp"),
-    "inner.rates": ("layer", "weight"),
+    "inner.rates": ("layer", "weight", "fixed"),
     "inner.rule": ("sgd", "curvature", "alfa"),
     "inner.through": ("weights", "transform", "adapters"),
     "net.down": ("pool", "stem", "stride"),
@@ -99,8 +99,60 @@ def check(config: ConfigDict) -> None:
 def _check_slots(config):
     """Refuses fillings that do not go together."""
     hyper, inner, embed = config.hyper, config.inner, config.embed
-    classes = config.net.output == "classes"
+    outer, net, data = config.outer, config.net, config.data
+    classes = net.output == "classes"
+    functions = data.name.startswith(("regression6", "modes"))
+    wanted = ("mlp", "numbers") if functions else ("conv", "classes")
+    try:
+        head_steps = re.fullmatch(inner.over, "head/kernel")
+    except re.error as error:
+        raise UserError(
+            f"inner.over {inner.over!r} is no regular expression ({error})."
+        ) from error
+    # Who reads the support set with a module of its own, and sees targets.
+    reads = embed.kind == "set" or (embed.kind == "blind" and not classes)
     faults = (
+        (
+            (net.kind, net.output) != wanted,
+            f"data.name={data.name} needs net.kind={wanted[0]} and "
+            f"net.output={wanted[1]}",
+        ),
+        (
+            functions and any(outer.augment.values()),
+            "outer.augment is for clips; set all of it to 0 for functions",
+        ),
+        (
+            functions and (data.min_way or data.min_shot),
+            "data.min_way and data.min_shot are for clips; set both to 0",
+        ),
+        (
+            not classes and embed.dim % 4,
+            "embed.dim must be a multiple of 4, the encoder's heads",
+        ),
+        (
+            not classes and hyper.head == "prototype" and head_steps,
+            "hyper.head=prototype needs classes; choose another system",
+        ),
+        (
+            (embed.reconstruct or embed.clusters) and not reads,
+            "embed.reconstruct and embed.clusters need embed.kind=set",
+        ),
+        (
+            embed.statistics and not reads,
+            "embed.statistics needs embed.kind=set",
+        ),
+        (
+            (hyper.warmup or inner.fade) and not hyper.blend,
+            "hyper.warmup and inner.fade need hyper.blend",
+        ),
+        (
+            hyper.blend and inner.through == "transform",
+            "hyper.blend does not go with inner.through=transform",
+        ),
+        (
+            outer.objective == "joint" and outer.gradient == "reptile",
+            "outer.objective=joint leaves nothing for outer.gradient=reptile",
+        ),
         (
             hyper.kind == "generator" and embed.kind == "none",
             "hyper.kind=generator needs an embedding; set embed.kind",
@@ -118,19 +170,13 @@ def _check_slots(config):
             "hyper.blend ends before hyper.warmup does; raise it",
         ),
         (
-            classes and config.outer.objective == "joint",
+            classes and outer.objective == "joint",
             "outer.objective=joint works with net.output=numbers only",
         ),
     )
     for fault, text in faults:
         if fault:
             raise UserError(f"{text}.")
-    try:
-        re.compile(inner.over)
-    except re.error as error:
-        raise UserError(
-            f"inner.over {inner.over!r} is no regular expression ({error})."
-        ) from error
 
 
 def _check_ranges(fields):

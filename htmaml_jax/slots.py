@@ -89,11 +89,20 @@ class Slots:
         return fillings.network(self.config, columns or self.columns)
 
     def start(self, meta, support, domain, read=None, key=None, progress=1.0):
-        """Fills embed and transform; with a key dropout is on."""
+        """Fills embed and transform.
+
+        With a key dropout is on, but not under through="transform", where
+        every inner step would meet the same transform.
+        """
         base, learned = meta["base"], meta["inner"]
         hyper, through = self.config.hyper, self.config.inner.through
         if hyper.kind == "domain":
             base, learned = jax.tree.map(lambda x: x[domain], (base, learned))
+        if self.config.inner.rates == "fixed":
+            learned = {
+                k: jax.lax.stop_gradient(x) if k in ("alpha", "decay") else x
+                for k, x in learned.items()
+            }
         classes = self.problem.classes
         shared = heads.spread(base, self.columns, classes)
         if hyper.head == "prototype" and classes:
@@ -192,12 +201,24 @@ class Slots:
         return features.astype(support.inputs.dtype)
 
     def extra(self, start, support):
-        """Numbers about weights and support gradients, where asked for."""
+        """Numbers about weights and support gradients, where asked for.
+
+        Of a head that is alike for all classes no gradient reaches the body:
+        with classes it is taken at the head that prototypes make, scaled to
+        a mean squared norm of 1.
+        """
         embed = self.config.embed
         wanted = embed.kind in ("gradient", "statistics") or embed.statistics
         if not wanted:
             return None
         data = (support, self.there(support))
+        if self.problem.classes:
+            features = self.features(start, support)
+            head = heads.prototypes(features, support, self.way)
+            # On a scale where the softmax of one shot is not saturated.
+            size = jnp.maximum(jnp.mean(-head["bias"]), 1e-6)
+            head = jax.tree.map(lambda x: x / size, head)
+            start = {**start, "head": head}
         gradient = jax.grad(lambda p: self.support_pass(p, *data)[0])(start)
         start, gradient = jax.lax.stop_gradient((start, gradient))
         if embed.kind == "gradient":

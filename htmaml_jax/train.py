@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> None:
         prog="python -m htmaml_jax.train",
         description="Meta-train a few-shot system.",
         epilog="Any field: --config.GROUP.FIELD=VALUE, e.g. "
-        "--config.train.steps=500; fields are listed in config.py.",
+        "--config.train.steps=500; fields are listed in defaults.py.",
     )
     parser.add_argument(
         "--config",

@@ -1,6 +1,7 @@
 """What all tests share: JAX on the CPU, a cache of their own, a tiny table."""
 
 import os
+import signal
 
 # Before any test module imports JAX, which reads them once. Compiling is
 # nearly all that the tests do, so it need not optimise.
@@ -15,6 +16,10 @@ import numpy as np
 import pytest
 
 from htmaml_jax.data.table import Table
+
+# A job that a shell runs in the background ignores SIGINT, and so would all
+# that tests start; what is caught here is the default again for them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

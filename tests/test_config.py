@@ -80,6 +80,8 @@ def test_text_after_the_colon(arg, want):
 
 def test_a_system_fills_slots_before_other_fields_are_set():
     """Wherever it stands; and what a row says can be overridden."""
+    twice = "system=mmaml,system=htmaml"
+    assert changed(twice) == {}
     for arg in ("inner.steps=2,system=protonet", "system=protonet"):
         got = changed(arg)
         assert got["hyper.head"] == "prototype"

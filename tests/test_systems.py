@@ -80,22 +80,50 @@ def test_renaming_classes_permutes_columns(system):
     assert np.min(np.ptp(logits, axis=1)) > 1e-4
 
 
-@pytest.mark.parametrize("system", ON_CLASSES)
-def test_only_what_the_row_names_steps(system):
-    meta, (adapted, _), _ = outcome(system)
-    if system in ("anil", "boil"):
-        before = meta["base"]
+@pytest.mark.parametrize(
+    ("system", "body", "head"),
+    [
+        ("maml", True, True),
+        ("anil", False, True),
+        ("boil", True, False),
+        ("tsa", True, True),
+        ("tapt", True, True),
+        ("cnaps", False, False),
+        ("hypermaml", False, False),
+    ],
+)
+def test_only_what_the_row_names_steps(system, body, head):
+    """What the inner loop adds to the start that the transform made."""
+    _, (adapted, _), _ = outcome(system)
+    _, (start, _), _ = outcome(system, inner__steps=0)
+    for part, steps in (("body", body), ("head", head)):
         pairs = zip(
-            jax.tree.leaves(before["body"]),
-            jax.tree.leaves(adapted.params["body"]),
+            jax.tree.leaves(adapted.params[part]),
+            jax.tree.leaves(start.params[part]),
             strict=True,
         )
-        assert any(np.any(a != b) for a, b in pairs) == (system == "boil")
-    elif system != "protonet":
-        kernel = adapted.params["body"]["conv0"]["kernel"]
-        base = meta["base"]["body"]["conv0"]["kernel"]
-        # CNAPs: norm layers and head only; HyperMAML's loop has faded.
-        assert np.any(kernel != base) == (system not in ("cnaps", "hypermaml"))
+        moved = any(np.any(a != b) for a, b in pairs)
+        assert moved == steps, part
+
+
+GENERATED = sorted(
+    s for s in ON_CLASSES if systems.PRESETS[s].get("hyper.kind") == "generator"
+)
+
+
+@pytest.mark.parametrize("system", GENERATED)
+def test_another_task_is_transformed_otherwise(system):
+    """An embedding that says nothing would make this MAML."""
+    learner = systems.build(fields_of(system, inner__steps=0), WAY)
+    meta = draw_meta(learner, draw_episode(), np.random.default_rng(1))
+
+    def run(seed):
+        with jax.enable_x64(True):
+            support = draw_episode(seed).support
+            return learner.adapt(meta, support).params
+
+    pairs = zip(jax.tree.leaves(run(0)), jax.tree.leaves(run(1)), strict=True)
+    assert max(np.max(np.abs(a - b)) for a, b in pairs) > 1e-6
 
 
 @pytest.mark.parametrize("system", sorted(set(ON_CLASSES) - set(OWN_START)))
@@ -292,6 +320,84 @@ def test_every_preset_learns_regression(system):
     assert np.mean(values[-3:]) < 0.95 * values[0], values[:: updates - 1]
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"hyper.warmup": 0.1}, "need hyper.blend"),
+        ({"inner.over": "heads/.*"}, "body/dense0/kernel"),
+        ({"net.output": "classes"}, "net.output=numbers"),
+        ({"net.kind": "conv"}, "net.kind=mlp"),
+        ({"outer.augment.mix": 0.1}, "for clips"),
+        ({"embed.dim": 30}, "multiple of 4"),
+        ({"hyper.head": "prototype"}, "needs classes"),
+        ({"embed.reconstruct": 0.1, "embed.kind": "none"}, "embed.kind"),
+        ({"inner.over": "("}, "no regular expression"),
+        ({"hyper.rules": (("nothing", "affine"),)}, "match"),
+        ({"outer.objective": "joint", "outer.gradient": "reptile"}, "reptile"),
+    ],
+)
+def test_fillings_that_do_not_fit_are_refused(change, words):
+    fields = fields_of("htmaml", True)
+    for path, value in change.items():
+        config.put(fields, path, value)
+
+    def use():
+        limits.check(fields)
+        blank = find.blank_episode(fields.data)
+        learner = systems.build(fields, 1)
+        jax.eval_shape(learner.init, jax.random.key(0), blank)
+
+    with pytest.raises(UserError, match=words):
+        use()
+
+
+def test_a_blend_goes_from_maml_to_the_generator():
+    """Between warm-up and blend the transform grows and the steps fade."""
+    fields = fields_of("hypermaml", True, hyper__warmup=0.2, hyper__blend=0.6)
+    learner = systems.build(fields, 1)
+    source, _ = numbers_data()
+    tasks = source.episodes(source.shared, np.arange(1, dtype=np.int32))
+    task = jax.tree.map(lambda x: x[0], tasks)
+    rng = np.random.default_rng(0)
+    meta = learner.init(jax.random.key(0), task)
+    meta = jax.tree.map(
+        lambda x: x + 0.1 * rng.normal(size=x.shape).astype(x.dtype), meta
+    )
+    base = np.asarray(meta["base"]["head"]["kernel"])
+    moves = []
+    for progress in (0.1, 0.4, 0.6):
+        start = learner.start(meta, task.support, 0, progress=progress)
+        moves.append(np.asarray(start.theta["head"]["kernel"]) - base)
+        fade = 1 - np.clip((progress - 0.2) / 0.4, 0, 1)
+        np.testing.assert_allclose(start.fade, fade, atol=1e-6)
+    assert not np.any(moves[0]) and np.any(moves[2])
+    np.testing.assert_allclose(moves[1], moves[2] / 2, rtol=1e-4, atol=1e-6)
+
+
+def test_derivative_order_is_annealed():
+    def end(second):
+        gradient = gradients.annealed(jax.grad(lambda v, _: v**4), second)
+        return jax.grad(lambda v: v - 0.1 * gradient(v, None))(2.0)
+
+    assert end(jnp.bool_(False)) == 1
+    np.testing.assert_allclose(end(jnp.bool_(True)), 1 - 0.1 * 48, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rates", ["layer", "fixed"])
+def test_fixed_step_sizes_are_not_learned(rates):
+    fields = fields_of("maml", True, inner__rates=rates)
+    learner = systems.build(fields, 1)
+    source, _ = numbers_data()
+    tasks = source.episodes(source.shared, np.arange(1, dtype=np.int32))
+    task = jax.tree.map(lambda x: x[0], tasks)
+    key = jax.random.key(0)
+    meta = learner.init(key, task)
+    found = jax.grad(lambda m: learner.meta_loss(m, task, key)[0])(meta)
+    moved = any(np.any(x) for x in jax.tree.leaves(found["inner"]))
+    assert moved == (rates == "layer")
+    assert any(np.any(x) for x in jax.tree.leaves(found["base"]))
+
+
 def test_what_cannot_go_together_is_refused():
     fields = config.choose(config.default(), "finetune")
     with pytest.raises(UserError, match="net.output=numbers"):
@@ -326,6 +432,29 @@ def test_controls_change_what_the_embedding_sees(control):
         kernel(one.support, read=two.support), kernel(two.support)
     )
     assert read
+
+
+def test_shuffled_embeddings_are_of_the_next_task():
+    fields = fields_of("htmaml", True, embed__control="shuffled")
+    learner = systems.build(fields, 1)
+    source, _ = numbers_data()
+    indices = np.arange(3, dtype=np.int32)
+    tasks = source.episodes(source.shared, indices)
+    each = [jax.tree.map(lambda x, i=i: x[i], tasks) for i in range(3)]
+    rng = np.random.default_rng(0)
+    meta = learner.init(jax.random.key(0), each[0])
+    meta = jax.tree.map(
+        lambda x: x + 0.1 * rng.normal(size=x.shape).astype(x.dtype), meta
+    )
+    mesh = meshes.make_mesh(1, 1)
+    for shuffled in (True, False):
+        run = step.make_eval_step(learner, source.episodes, mesh, 1, shuffled)
+        found = run(meta, source.shared, indices)
+        wanted = [
+            learner.score(meta, each[i], each[(i + shuffled) % 3].support)
+            for i in range(3)
+        ]
+        np.testing.assert_allclose(found, wanted, rtol=1e-4)
 
 
 def test_shuffled_embeddings_need_a_second_task():

@@ -33,7 +33,8 @@ class Generator(nn.Module):
       layers: transformer blocks, or hidden layers.
       heads: attention heads.
       dropout: rate on the residual branches.
-      scale: size of the tokens that families decode. Adam moves a
+      scale: size of the tokens that families decode after the transformer.
+        Adam moves a
         zero-initialised head by its learning rate per weight, whatever the
         gradient; D tokens of size 1 would then move a base weight by many
         times its own size within a few updates.

@@ -71,6 +71,11 @@ def assign(
             )
         count = families.generated(family, shape)
         lines.append(Line(path, shape, family, count))
+    if rules and not used:
+        raise UserError(
+            "hyper.rules match no parameter, so that nothing would be "
+            f"transformed; parameters: {', '.join(x.path for x in lines)}."
+        )
     for position, (pattern, _) in enumerate(rules):
         if strict and position not in used:
             raise UserError(

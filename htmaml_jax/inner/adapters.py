@@ -1,9 +1,8 @@
 """Adapters that are fitted on the support set from zero.
 
 TSA (Li et al., CVPR 2022) puts a 1x1 convolution beside each convolution.
-Here it stands behind it and is folded into the kernel, W (I + A): the same
-number of weights, one form for kernels of every kind, and no change to the
-network.
+Here it stands behind it and is folded into the kernel, W (I + A): one form
+for kernels of every kind, and no change to the network.
 """
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ def init(
         weight decay of every tensor are generated at every step from the
         means of its values and gradients (Baik et al., NeurIPS 2020).
       rates: "layer": step sizes [K] per tensor, LSLR of MAML++ (Antoniou et
-        al., 2019, §4). "weight": [K, ...], one per weight (Meta-SGD, Li et
-        al., 2017).
+        al., 2019, §4). "fixed": of the same form, not learned. "weight":
+        [K, ...], one per weight (Meta-SGD, Li et al., 2017).
       key: for "alfa".
 
     Returns:

@@ -88,8 +88,7 @@ def _paired(shuffled, pieces):
         return pieces
     if jax.tree.leaves(pieces)[0].shape[0] < 2:
         raise UserError(
-            "embed.control=shuffled needs two tasks or more per device; raise "
-            "train.tasks."
+            "embed.control=shuffled needs two tasks or more; raise train.tasks."
         )
     return pieces, jax.tree.map(lambda x: jnp.roll(x, -1, axis=0), pieces)
 
@@ -145,7 +144,7 @@ def make_train_step(
 
     def share(meta, key, step, shared, pieces):
         progress = step / steps
-        pieces = _chunks(_paired(shuffled, pieces), chunk)
+        pieces = _chunks(pieces, chunk)
 
         def add(total, piece):
             new = of_chunk(meta, key, progress, shared, piece)
@@ -167,6 +166,7 @@ def make_train_step(
     )
 
     def train_step(state, key, shared, pieces):
+        pieces = _paired(shuffled, pieces)
         grads, metrics = spread(state.meta, key, state.step, shared, pieces)
         updates, inner = optimizer.update(grads, state.optimizer, state.meta)
         meta = optax.apply_updates(state.meta, updates)
@@ -189,7 +189,7 @@ def make_eval_step(
         each = _over_tasks(lambda e, o: learner.score(meta, e, o), chunk)
         out = jax.lax.map(
             lambda p: each(*_episodes_of(shuffled, episodes, shared, p)),
-            _chunks(_paired(shuffled, pieces), chunk),
+            _chunks(pieces, chunk),
         )
         # Every process gets all values: a host reads only its own devices.
         return jax.lax.all_gather(out.reshape(-1), meshes.AXIS, tiled=True)
@@ -200,7 +200,11 @@ def make_eval_step(
         (meshes.REPLICATED, meshes.REPLICATED, meshes.SHARDED),
         meshes.REPLICATED,
     )
-    return jax.jit(spread)
+
+    def eval_step(meta, shared, pieces):
+        return spread(meta, shared, _paired(shuffled, pieces))
+
+    return jax.jit(eval_step)
 
 
 def specialise(
