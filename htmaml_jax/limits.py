@@ -138,6 +138,11 @@ def _check_slots(config):
             "embed.reconstruct and embed.clusters need embed.kind=set",
         ),
         (
+            "domain" in (hyper.kind, embed.control) and data.domains < 2,
+            f"data.name={data.name} has one domain; hyper.kind=domain and "
+            "embed.control=domain are for more",
+        ),
+        (
             embed.statistics and not reads,
             "embed.statistics needs embed.kind=set",
         ),

@@ -329,6 +329,7 @@ def test_every_preset_learns_regression(system):
         ({"net.kind": "conv"}, "net.kind=mlp"),
         ({"outer.augment.mix": 0.1}, "for clips"),
         ({"embed.dim": 30}, "multiple of 4"),
+        ({"data.domains": 1, "embed.control": "domain"}, "one domain"),
         ({"hyper.head": "prototype"}, "needs classes"),
         ({"embed.reconstruct": 0.1, "embed.kind": "none"}, "embed.kind"),
         ({"inner.over": "("}, "no regular expression"),
