@@ -41,6 +41,7 @@ def table(found: list[dict]) -> str:
             "minutes | parameters |",
             "|---|---|---|---|---|---|---|---|",
         ]
+        said: list[str] = []
         for _, group in itertools.groupby(of_one, setting):
             rows = [list(g) for _, g in itertools.groupby(group, row)]
             base = {
@@ -48,16 +49,41 @@ def table(found: list[dict]) -> str:
             }
             for mine in rows:
                 variant = mine[0]["variant"]
-                rival = base.get(variant, base.get("default"))
+                rival = base.get(variant)
+                if rival is None or rival is mine:
+                    rival = base.get("default")
                 lines.append(_line(mine, rival))
+            said += _closest(rows)
+        lines += said
         tables.append("\n".join(lines))
     return "\n\n".join(tables)
+
+
+def _closest(rows):
+    """Sets htmaml beside its best rival of at least as many seeds."""
+    plain = {r[0]["system"]: r for r in rows if r[0]["variant"] == "default"}
+    ours = plain.pop("htmaml", None)
+    if not ours:
+        return []
+    rivals = [
+        r
+        for r in plain.values()
+        if len(r) >= len(ours) and results.same_episodes([*r, *ours])
+    ]
+    if not rivals:
+        return []
+    sign = 1 if ours[0]["metric"] == "mse" else -1
+    best = min(rivals, key=lambda r: sign * np.mean([x["mean"] for x in r]))
+    said = results.compare(("htmaml", ours), (best[0]["system"], best))
+    return ["", f"{results.setting(ours[0])}: {said}."]
 
 
 def _line(mine, base):
     one = mine[0]
     # Shares are shown in percent.
-    unit, places = (1, 3) if one["metric"] == "mse" else (100, 2)
+    unit, places, shown = (100, 2, 1)
+    if one["metric"] == "mse":
+        unit, places, shown = (1, 3, 3)
     values = np.mean([x["values"] for x in mine], axis=0)
     apart = ""
     if base and mine is not base and results.same_episodes([*mine, *base]):
@@ -71,7 +97,7 @@ def _line(mine, base):
         ", ".join(str(x["seed"]) for x in mine),
         f"{unit * values.mean():.{places}f} ± "
         f"{unit * results.half_width(values):.{places}f}",
-        ", ".join(f"{unit * x['mean']:.{places - 1}f}" for x in mine),
+        ", ".join(f"{unit * x['mean']:.{shown}f}" for x in mine),
         apart,
         f"{np.mean([t['minutes'] for t in train]):.0f}",
         f"{sum(train[0]['parameters'].values()):,}",

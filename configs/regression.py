@@ -7,9 +7,10 @@ Data      made on the fly: regression6-0-5 (inputs in [0, 5], as in the ARML
           modes5 (kinds of MMAML)
 Command   python -m htmaml_jax.train --config configs/regression.py
 Rivals    python -m htmaml_jax.train --config configs/regression.py:system=maml
-Hardware
-Minutes
-Result
+Hardware  CPU, 1 of 2 cores, AMD EPYC
+Minutes   5.2
+Result    regression6-0-5, HT-MAML, three seeds, 4000 tasks: 0.157 ± 0.005;
+          MAML 0.492, MMAML 0.167. Others: table of README.md
 """
 
 from htmaml_jax import config
