@@ -86,7 +86,7 @@ def layers(case: Case) -> list[Layer]:
     channels, width = case.shape[-1], case.width
     if case.network == "mlp":
         return [
-            Layer("hidden", (channels, width), 1),
+            Layer("body/dense0", (channels, width), 1),
             Layer("head", (width, case.way), 1),
         ]
     if case.network == "unet":

@@ -130,17 +130,13 @@ def table(runs: dict[str, list[dict[str, Any]]]) -> str:
 
 def main(arguments: Sequence[str]) -> None:
     """Measures, prints a table and writes it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = speed.make_parser(__doc__)
     add = parser.add_argument
     add("config", help="e.g. configs/asc.py or configs/asc.py:shot=5")
     add("systems", nargs="+", help="the first is what others are set beside")
     add("--rounds", type=int, default=3, help="processes of every system")
     add("--iterations", type=int, default=10, help="timed ones")
     add("--limit", type=float, default=60, help="of the timed ones, seconds")
-    add("--threads", type=int, default=2, help="cores; 0 for all")
-    add("--out", type=pathlib.Path, default=pathlib.Path("results/speed"))
     add("--worker", default="", help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     if args.worker:

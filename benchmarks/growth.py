@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import pathlib
 import shlex
 import statistics
 import sys
@@ -79,9 +78,7 @@ def _cell(row, what):
 
 def main(arguments: Sequence[str]) -> None:
     """Measures, prints tables and writes growth.json."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = speed.make_parser(__doc__)
     add = parser.add_argument
     for axis, values in AXES.items():
         # An empty list leaves the axis out.
@@ -91,8 +88,6 @@ def main(arguments: Sequence[str]) -> None:
     add("--iterations", type=int, default=5, help="timed ones")
     add("--limit", type=float, default=30, help="of the timed ones, seconds")
     add("--chunk", type=int, default=0, help="tasks at a time; 0 automatic")
-    add("--threads", type=int, default=2, help="cores; 0 for all")
-    add("--out", type=pathlib.Path, default=pathlib.Path("results/speed"))
     add("--set", nargs="*", default=[], help="change W1: tasks=4 shape=16x16x1")
     args = parser.parse_args(arguments)
     load = speed.warn_of_load()

@@ -11,10 +11,8 @@ cheaper copy or a fused norm could gain.
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import math
-import pathlib
 import shlex
 import sys
 import time
@@ -145,13 +143,9 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def main(arguments: Sequence[str]) -> None:
     """Measures, prints tables and writes parts.json."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = speed.make_parser(__doc__)
     add = parser.add_argument
     add("workloads", nargs="*", default=["W1", "W3", "W4"])
-    add("--threads", type=int, default=2, help="cores; 0 for all")
-    add("--out", type=pathlib.Path, default=pathlib.Path("results/speed"))
     args = parser.parse_args(arguments)
     load = speed.warn_of_load()
     keep_memory()

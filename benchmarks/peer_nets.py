@@ -67,7 +67,7 @@ class Network(nn.Module):
         return getattr(self, f"_{self.network}")(x)
 
     def _mlp(self, x):
-        return self.layers["head"](F.relu(self.layers["hidden"](x)))
+        return self.layers["head"](F.relu(self.layers["body/dense0"](x)))
 
     def _conv4(self, x):
         for i in range(cases.BLOCKS):

@@ -236,6 +236,19 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def make_parser(text: str) -> argparse.ArgumentParser:
+    """Returns a parser with what all speed benchmarks understand."""
+    parser = argparse.ArgumentParser(
+        description=text, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "--threads", type=int, default=2, help="cores; 0 for all"
+    )
+    folder = pathlib.Path("results/speed")
+    parser.add_argument("--out", type=pathlib.Path, default=folder)
+    return parser
+
+
 def write(result: dict[str, Any], folder: pathlib.Path, name: str) -> None:
     """Writes a result; an accelerator's in a folder of its card's name."""
     if result["backend"] != "cpu":
@@ -252,17 +265,13 @@ def main(arguments: Sequence[str]) -> None:
     if arguments[:1] == ["--worker"]:
         print(json.dumps(work(json.loads(arguments[1]))))
         return
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add("workloads", nargs="*", default=list(cases.CASES), metavar="W1 W2 ...")
     add("--rounds", type=int, default=3, help="turns of every library")
     add("--iterations", type=int, default=0, help="timed; 0: 10, on W2 100")
     add("--limit", type=float, default=60, help="of the timed ones, seconds")
     add("--libraries", default="", help="comma-separated; all by default")
-    add("--out", type=pathlib.Path, default=pathlib.Path("results/speed"))
-    add("--threads", type=int, default=2, help="cores; 0 for all")
     add("--dtype", default="float32", choices=("float32", "float64"))
     add("--gradient", default="mixed", help="ours: plain remat mixed first")
     add("--chunk", type=int, default=0, help="ours: tasks at a time; 0 auto")

@@ -33,7 +33,8 @@ def table(found: list[dict]) -> str:
     tables = []
     for name, of_one in itertools.groupby(found, lambda x: x["benchmark"]):
         of_one = list(of_one)
-        what = "error" if of_one[0]["metric"] == "mse" else "accuracy, %"
+        shown = results.unit(of_one[0])
+        what = of_one[0]["metric"] + ("," if shown.sign else "") + shown.sign
         lines = [
             f"**{name}**",
             "",
@@ -72,32 +73,30 @@ def _closest(rows):
     ]
     if not rivals:
         return []
-    sign = 1 if ours[0]["metric"] == "mse" else -1
-    best = min(rivals, key=lambda r: sign * np.mean([x["mean"] for x in r]))
+    better = results.unit(ours[0]).better
+    best = max(rivals, key=lambda r: better * np.mean([x["mean"] for x in r]))
     said = results.compare(("htmaml", ours), (best[0]["system"], best))
     return ["", f"{results.setting(ours[0])}: {said}."]
 
 
 def _line(mine, base):
     one = mine[0]
-    # Shares are shown in percent.
-    unit, places, shown = (100, 2, 1)
-    if one["metric"] == "mse":
-        unit, places, shown = (1, 3, 3)
+    shown = results.unit(one)
     values = np.mean([x["values"] for x in mine], axis=0)
     apart = ""
     if base and mine is not base and results.same_episodes([*mine, *base]):
         mean, half = results.difference(mine, base)
-        apart = f"{unit * mean:+.{places}f} ± {unit * half:.{places}f}"
+        apart = shown.write(mean, half, "+")
     train = [x["train"] for x in mine]
     cells = (
         f"{results.setting(one)}, "
         + ("inductive" if one["inductive"] else "transductive"),
         results.label(one),
         ", ".join(str(x["seed"]) for x in mine),
-        f"{unit * values.mean():.{places}f} ± "
-        f"{unit * results.half_width(values):.{places}f}",
-        ", ".join(f"{unit * x['mean']:.{shown}f}" for x in mine),
+        shown.write(values.mean(), results.half_width(values)),
+        ", ".join(
+            f"{shown.factor * x['mean']:.{shown.places - 1}f}" for x in mine
+        ),
         apart,
         f"{np.mean([t['minutes'] for t in train]):.0f}",
         f"{sum(train[0]['parameters'].values()):,}",

@@ -20,7 +20,7 @@ from htmaml_jax import cli
 from htmaml_jax.episode import Batch, Episode
 from htmaml_jax.inner import sgd
 from htmaml_jax.nets.conv4 import ConvBody
-from htmaml_jax.nets.mlp import Headed
+from htmaml_jax.nets.mlp import DenseBody, Headed
 from htmaml_jax.nets.norm import Norm
 from htmaml_jax.nets.unet import UNet
 from htmaml_jax.outer import gradients
@@ -38,19 +38,6 @@ DEFAULTS = {
     },
     "jax_lax_conv": {},
 }
-
-
-class Perceptron(nn.Module):
-    """One hidden layer."""
-
-    width: int
-    way: int
-
-    @nn.compact
-    def __call__(self, inputs: jax.Array) -> jax.Array:
-        """Maps [B, F] to logits [B, N]."""
-        hidden = nn.relu(nn.Dense(self.width, name="hidden")(inputs))
-        return nn.Dense(self.way, name="head")(hidden)
 
 
 class LaxBody(nn.Module):
@@ -72,7 +59,7 @@ class LaxBody(nn.Module):
 def network(case: Case, lowering: str = "auto", ours: bool = True) -> nn.Module:
     """Builds the base network of a workload."""
     if case.network == "mlp":
-        return Perceptron(case.width, case.way)
+        return Headed(DenseBody(case.width, 1), case.way)
     if case.network == "unet":
         return UNet(case.width, cases.LEVELS, case.way, cases.GROUPS, lowering)
     if not ours:

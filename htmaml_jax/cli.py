@@ -146,27 +146,29 @@ def command(module: str) -> str:
 
 
 def commit() -> str:
-    """Returns the commit of the source tree, or "unknown"."""
-    here = pathlib.Path(__file__).parent
-    try:
-        done = subprocess.run(
-            [
-                "git",
-                "-C",
-                here,
-                "describe",
-                "--always",
-                "--dirty",
-                "--abbrev=12",
-            ],
+    """Returns the commit of the source tree, or "unknown".
+
+    With "-dirty" where code differs from it. Results and pages do not count:
+    a first result would else soil the second.
+    """
+    root = pathlib.Path(__file__).parent.parent
+    code = ("htmaml_jax", "configs", "benchmarks")
+
+    def git(*words):
+        return subprocess.run(
+            ["git", "-C", root, *words],
             capture_output=True,
             text=True,
             check=True,
             timeout=10,
-        )
+        ).stdout.strip()
+
+    try:
+        name = git("rev-parse", "--short=12", "HEAD")
+        changed = git("status", "--porcelain", "-uno", "--", *code)
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return done.stdout.strip()
+    return f"{name}-dirty" if changed else name
 
 
 def versions() -> dict[str, str]:

@@ -179,8 +179,9 @@ def make_judge(
     each = -(-_BLOCK // mesh.size)
     block = each * mesh.size
     chunk = machine.choose_chunk(each, 0, chunk)
-    shuffled = learner.config.embed.control == "shuffled"
-    run = step.make_eval_step(learner, source.episodes, mesh, chunk, shuffled)
+    run = step.make_eval_step(
+        learner, source.episodes, mesh, chunk, learner.shuffled
+    )
     shared = meshes.replicate(mesh, source.shared)
 
     def judge(meta):

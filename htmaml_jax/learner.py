@@ -89,7 +89,7 @@ class Learner(Slots):
           read: another task's support for the embedding, as a control.
         """
         start = self.start(meta, support, domain, read)
-        return self.polish(start, support)[0]
+        return self.polish(start, support)[0][-1]
 
     def predict(
         self,

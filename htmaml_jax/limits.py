@@ -98,10 +98,13 @@ def check(config: ConfigDict) -> None:
 
 def _check_slots(config):
     """Refuses fillings that do not go together."""
+    # Late, as all that imports JAX.
+    from htmaml_jax.data.functions import FAMILIES
+
     hyper, inner, embed = config.hyper, config.inner, config.embed
     outer, net, data = config.outer, config.net, config.data
     classes = net.output == "classes"
-    functions = data.name.startswith(("regression6", "modes"))
+    functions = data.name in FAMILIES
     wanted = ("mlp", "numbers") if functions else ("conv", "classes")
     try:
         head_steps = re.fullmatch(inner.over, "head/kernel")

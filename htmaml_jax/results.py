@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,24 +27,52 @@ def half_width(values: np.ndarray) -> float:
 def sentence(result: dict[str, Any]) -> str:
     """Says a result in one line."""
     kind = "inductive" if result["inductive"] else "TRANSDUCTIVE"
+    shown = unit(result)
     return (
         f"{result['system']} (seed {result['seed']}): {result['split']} "
-        f"{result['metric']} {figure(result, result['mean'], result['ci95'])} "
-        f"(95 % CI, {result['episodes']} episodes, {setting(result)}, {kind}) "
-        f"on {result['data']['name']}"
+        f"{result['metric']} {shown.write(result['mean'], result['ci95'])}"
+        f"{shown.sign} (95 % CI, {result['episodes']} episodes, "
+        f"{setting(result)}, {kind}) on {result['data']['name']}"
     )
 
 
-def figure(result: dict[str, Any], mean: float, half: float) -> str:
-    """Writes a mean and its interval, shares in percent."""
-    if result["metric"] == "mse":
-        return f"{mean:.4f} ± {half:.4f}"
-    return f"{100 * mean:.2f} ± {100 * half:.2f} %"
+class Unit(NamedTuple):
+    """How a metric is written.
+
+    Attributes:
+      factor: what it is multiplied with: shares are shown in percent.
+      places: behind the point.
+      sign: behind the number.
+      better: 1 if more of it is better, else -1.
+      way: whether tasks have classes, so that "5-way" means something.
+    """
+
+    factor: int
+    places: int
+    sign: str
+    better: int
+    way: bool
+
+    def write(self, mean: float, half: float, plus: str = "") -> str:
+        """Writes a mean and half its interval; `plus` "+" for differences."""
+        mean, half = self.factor * mean, self.factor * half
+        return f"{mean:{plus}.{self.places}f} ± {half:.{self.places}f}"
+
+
+UNITS = {
+    "accuracy": Unit(100, 2, " %", 1, True),
+    "mse": Unit(1, 4, "", -1, False),
+}
+
+
+def unit(result: dict[str, Any]) -> Unit:
+    """Returns how a result's metric is written."""
+    return UNITS[result["metric"]]
 
 
 def setting(result: dict[str, Any]) -> str:
     """Returns "5-way 1-shot"; without classes there is no way."""
-    way = "" if result["metric"] == "mse" else f"{result['way']}-way "
+    way = f"{result['way']}-way " if unit(result).way else ""
     return f"{way}{result['shot']}-shot"
 
 
@@ -84,12 +112,11 @@ def compare(
         return f"{name_a} and {name_b} met different episodes."
     mean, half = difference(a, b)
     seeds = f"{len(a)} and {len(b)} training seeds"
-    shown = f"{100 * mean:+.2f} ± {100 * half:.2f} points"
-    if a[0]["metric"] == "mse":
-        shown = f"{mean:+.4f} ± {half:.4f}"
+    shown = unit(a[0])
+    points = " points" if shown.sign else ""
     return (
-        f"{name_a} minus {name_b}: {shown} (95 % CI, paired over identical "
-        f"episodes, {seeds})"
+        f"{name_a} minus {name_b}: {shown.write(mean, half, '+')}{points} "
+        f"(95 % CI, paired over identical episodes, {seeds})"
     )
 
 

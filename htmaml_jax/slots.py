@@ -84,6 +84,11 @@ class Slots:
         """Outputs of the network."""
         return self.way if self.problem.classes else 1
 
+    @property
+    def shuffled(self):
+        """Whether embeddings are those of another task, as a control."""
+        return self.config.embed.control == "shuffled"
+
     def network(self, columns=None):
         """Returns the base network."""
         return fillings.network(self.config, columns or self.columns)
@@ -247,8 +252,8 @@ class Slots:
         """theta_task to phi_task.
 
         Returns:
-          (Adapted, weights), or while training lists of as many Adapted as
-          the outer loss looks at, and of their weights.
+          Lists of Adapted and of their weights in the outer loss; of one
+          unless that looks at every step. The last one is the result.
         """
         inner, outer = self.config.inner, self.config.outer
         classes = self.there(support)
@@ -289,6 +294,4 @@ class Slots:
             if self.config.net.norm == "support" and not self.transductive:
                 _, stats = self.support_pass(params, support, classes)
             found.append(Adapted(params, stats, classes))
-        if not training:
-            return found[-1], None
         return found, losses.step_weights(len(found), progress)

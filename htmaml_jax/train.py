@@ -142,7 +142,7 @@ def train(config, workdir: epath.Path) -> dict:
             mesh,
             chunk,
             steps,
-            config.embed.control == "shuffled",
+            learner.shuffled,
         )
         return made.lower(*example).compile()
 

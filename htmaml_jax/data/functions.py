@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from htmaml_jax.data.draw import SPLITS, Shape, hashed
-from htmaml_jax.data.sources import Source, local_share
+from htmaml_jax.data.sources import Source, index_pieces
 from htmaml_jax.episode import Batch, Episode
 
 NOISE = 0.3
@@ -196,33 +196,25 @@ def device(family: Functions, shape: Shape, split: str, seed: int) -> Source:
     """Makes episodes inside the compiled step."""
     place = SPLITS.index(split)
 
-    def pieces(first, count, host=0, hosts=1):
-        share = np.asarray(local_share(count, host, hosts), np.int32)
-        while True:
-            yield first + share
-            first += count
-
     def episodes(seed, indices):
         def one(index):
             return build(jnp, family, shape, seed, place, index)
 
         return jax.vmap(one)(indices)
 
-    return Source(np.uint32(seed), pieces, episodes)
+    return Source(np.uint32(seed), index_pieces, episodes)
 
 
 def host(family: Functions, shape: Shape, split: str, seed: int) -> Source:
     """Makes the same episodes on the host, where tf.data would feed clips."""
     place = SPLITS.index(split)
 
-    def pieces(first, count, host=0, hosts=1):
-        share = local_share(count, host, hosts)
-        while True:
+    def pieces(*where):
+        for indices in index_pieces(*where):
             made = [
-                build(np, family, shape, np.uint32(seed), place, first + i)
-                for i in share
+                build(np, family, shape, np.uint32(seed), place, i)
+                for i in indices
             ]
             yield jax.tree.map(lambda *x: np.stack(x), *made)
-            first += count
 
     return Source((), pieces, lambda shared, pieces: pieces)

@@ -37,6 +37,16 @@ def local_share(count: int, host: int, hosts: int) -> range:
     return range(host * each, (host + 1) * each)
 
 
+def index_pieces(
+    first: int, count: int, host: int = 0, hosts: int = 1
+) -> Iterator[np.ndarray]:
+    """Yields the indices of a host's share, step by step; see `Source`."""
+    share = np.asarray(local_share(count, host, hosts), np.int32)
+    while True:
+        yield first + share
+        first += count
+
+
 def assemble(xp, examples, drawn: draws.Draw, index, domain: int) -> Episode:
     """Gathers the rows of a draw into an Episode."""
 
@@ -62,12 +72,6 @@ def device(table: Table, shape: draws.Shape, split: str, seed: int) -> Source:
     pool = draws.make_pool(table, split, shape)
     place = draws.SPLITS.index(split)
 
-    def pieces(first, count, host=0, hosts=1):
-        share = np.asarray(local_share(count, host, hosts), np.int32)
-        while True:
-            yield first + share
-            first += count
-
     def episodes(shared, indices):
         examples, pool, seed = shared
 
@@ -79,4 +83,4 @@ def device(table: Table, shape: draws.Shape, split: str, seed: int) -> Source:
 
     # The seed is data, so that one compiled program serves every seed.
     shared = (table.inputs, pool, np.uint32(seed))
-    return Source(shared, pieces, episodes)
+    return Source(shared, index_pieces, episodes)

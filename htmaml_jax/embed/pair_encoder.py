@@ -56,9 +56,7 @@ class PairEncoder(nn.Module):
         if extra is not None:
             summary = jnp.concatenate([summary, extra])
         summary = nn.Dense(self.dim, name="summary")(summary)
-        if self.clusters:
-            leaf = Tree(self.clusters, name="tree")(summary)
-            summary = jnp.concatenate([summary, leaf])
+        summary = Tree(self.clusters, name="tree")(summary)
         loss = 0.0
         if self.reconstruct:
             x = nn.Dense(self.dim, name="decode_input")(support.inputs)

@@ -77,9 +77,7 @@ class SetEncoder(nn.Module):
         summary = nn.LayerNorm(name="summary_norm")(
             nn.Dense(self.dim, name="summary_token")(summary)
         )
-        if self.clusters:
-            leaf = Tree(self.clusters, name="tree")(summary)
-            summary = jnp.concatenate([summary, leaf])
+        summary = Tree(self.clusters, name="tree")(summary)
         loss = 0.0
         if self.reconstruct:
             guess = nn.Dense(self.dim, name="decode")(classes)

@@ -57,13 +57,19 @@ class Tree(nn.Module):
     Each level assigns a vector to the nearest of its learned centres and
     passes on the mixture of their maps; a level has half as many as the one
     below, down to one.
+
+    Attributes:
+      leaves: centres of the first level; 0 for no tree.
     """
 
     leaves: int = 4
 
     @nn.compact
-    def __call__(self, vector: jax.Array) -> jax.Array:
-        """Maps [D] to [D]."""
+    def __call__(self, summary: jax.Array) -> jax.Array:
+        """Puts what the root says, [D], behind the summary [D]."""
+        if not self.leaves:
+            return summary
+        vector = summary
         width, count, level = vector.shape[-1], self.leaves, 0
         while count >= 1:
             shape = (count, width)
@@ -74,4 +80,4 @@ class Tree(nn.Module):
             maps = jnp.tanh(maps.reshape(count, width))
             vector = jax.nn.softmax(near) @ maps
             count, level = count // 2, level + 1
-        return vector
+        return jnp.concatenate([summary, vector])

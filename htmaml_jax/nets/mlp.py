@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 
@@ -18,12 +20,7 @@ class DenseBody(nn.Module):
     layers: int = 2
 
     @nn.compact
-    def __call__(
-        self,
-        inputs: jax.Array,
-        mask: jax.Array | None = None,
-        stored: bool = False,
-    ) -> jax.Array:
+    def __call__(self, inputs: jax.Array, *_: Any) -> jax.Array:
         """Maps [B, F] to features [B, width]; the rest is for other bodies."""
         x = inputs
         for i in range(self.layers):

@@ -133,7 +133,7 @@ class Progress:
         speed = (step - self._first) * self._tasks / took
         left = (self._last - step) * self._tasks / max(speed, 1e-9)
         text = f"loss {loss:.3f} "
-        if self._metric != "mse":  # else it is the loss
+        if score != loss:
             text += f"{self._metric} {score:.3f} "
         text += f"{speed:.1f} episodes/s"
         self._bar.set_postfix_str(text, refresh=False)
