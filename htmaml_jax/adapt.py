@@ -59,6 +59,7 @@ class Model:
 
     def __init__(self, workdir: str | pathlib.Path, series: str = "best"):
         from htmaml_jax.data import find
+        from htmaml_jax.data.table import Scale
 
         info, self._meta, self._config = evaluate.restore(
             epath.Path(workdir), series
@@ -69,7 +70,7 @@ class Model:
                 "clips; give a run on sounds."
             )
         self.data = info["data"]
-        self._scale = find.Scale(*info["data"]["scale"])
+        self._scale = Scale(*info["data"]["scale"])
         self._front = find.front_end(self._config.data)
 
     def read(self, paths: Sequence[pathlib.Path]) -> np.ndarray:

@@ -67,6 +67,7 @@ def evaluate(
       overrides: (name, text) for eval.*, run.* and data.*.
     """
     from htmaml_jax.data import find
+    from htmaml_jax.data.table import Scale
     from htmaml_jax.run import machine
     from htmaml_jax.run import mesh as meshes
     from htmaml_jax.run import workdir as workdirs
@@ -80,7 +81,7 @@ def evaluate(
         workdirs.refuse_other_data(workdir, info["data"], told)
     seen = info["data"]["splits"]
     workdirs.refuse_seen_classes(workdir, seen, table.splits, judged.split)
-    table, _ = find.standardise(table, find.Scale(*info["data"]["scale"]))
+    table = table.standardised(Scale(*info["data"]["scale"]))
     shape = find.fixed_shape(judged)
     source = find.source(
         table, shape, judged.split, judged.seed, config.data.loader

@@ -95,8 +95,8 @@ def train(config, workdir: epath.Path) -> dict:
     facts = evaluate.facts(table)
     if record:
         workdirs.refuse_other_data(workdir, record["data"], facts)
-    table, scale = find.standardise(table)
-    facts |= {"scale": list(scale), "splits": dict(table.splits)}
+    table = table.standardised()
+    facts |= {"scale": list(table.scale), "splits": dict(table.splits)}
     shape = find.training_shape(config.data)
     val_shape = find.fixed_shape(config.data)
     loader = config.data.loader

@@ -8,7 +8,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from htmaml_jax.data import audio
+from htmaml_jax.data import audio, cache
 from htmaml_jax.errors import UserError
 
 FRONT = audio.FrontEnd(seconds=1.0)
@@ -214,7 +214,7 @@ def clip(tmp_path):
 
 
 def cache_files():
-    return sorted((audio.cache_dir() / "features").iterdir())
+    return sorted((cache.cache_dir() / "features").iterdir())
 
 
 def test_cache_is_hit(clip, monkeypatch):
@@ -272,7 +272,7 @@ def test_full_disk_leaves_nothing_behind(clip, monkeypatch):
 def test_cache_dir(monkeypatch, tmp_path):
     monkeypatch.setenv("HTMAML_CACHE", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert audio.cache_dir() == tmp_path / "htmaml_jax"
+    assert cache.cache_dir() == tmp_path / "htmaml_jax"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert audio.cache_dir() == tmp_path / ".cache" / "htmaml_jax"
+    assert cache.cache_dir() == tmp_path / ".cache" / "htmaml_jax"

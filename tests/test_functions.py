@@ -102,7 +102,7 @@ def regression(**fields):
 
 def test_both_loaders_give_the_same_pieces_of_any_host():
     data = regression().data
-    table, _ = find.standardise(find.load(data))
+    table = find.load(data).standardised()
     shape = find.fixed_shape(data)
     whole = find.source(table, shape, "train", 3, "device")
     tasks = whole.episodes(whole.shared, next(whole.pieces(8, 4)))

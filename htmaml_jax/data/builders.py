@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import tensorflow_datasets as tfds
 
-from htmaml_jax.data import audio, esc_tree
+from htmaml_jax.data import archives, audio, cache, esc_tree
 from htmaml_jax.data.esc import CLASSES
 from htmaml_jax.data.table import Table, split_classes
 from htmaml_jax.errors import UserError
@@ -59,7 +59,7 @@ class _Esc(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     @staticmethod
     def find(
-        files: esc_tree.Files, where: str, tree: str
+        files: archives.Files, where: str, tree: str
     ) -> list[esc_tree.Clip] | None:
         """Lists the clips in some files; None where there are none."""
         raise NotImplementedError
@@ -93,7 +93,7 @@ class _Esc(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Lists the clips in a manual folder; None where there are none."""
         if not folder.is_dir():
             return None
-        return self.find(esc_tree.folder_files(folder), str(folder), self.TREE)
+        return self.find(archives.folder_files(folder), str(folder), self.TREE)
 
     def _split_generators(self, dl_manager):
         try:
@@ -117,7 +117,7 @@ class _Esc(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self.info.metadata["source"] = esc_tree.digest(clips)
         return {"clips": self._generate_examples(clips)}
 
-    def _download(self, dl_manager) -> esc_tree.Files:
+    def _download(self, dl_manager) -> archives.Files:
         try:
             path = dl_manager.download(self.URL)
         except (OSError, tfds.download.DownloadError) as error:
@@ -125,7 +125,7 @@ class _Esc(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 f"{self.URL}: cannot be downloaded ({error}); fetch it by "
                 "hand and put it into the manual folder."
             ) from error
-        return esc_tree.zip_files(pathlib.Path(path))
+        return archives.zip_files(pathlib.Path(path))
 
     def _generate_examples(self, clips) -> Iterator[tuple[str, dict]]:
         for clip in clips:
@@ -197,9 +197,9 @@ def table_from_builder(
         "kind": "tfds",
         "name": builder.info.full_name,
         "front": front.asdict(),
-        "files": audio.stamps(prepared),
+        "files": cache.stamps(prepared),
     }
-    found = audio.cached(key, functools.partial(_read, builder, front))
+    found = cache.cached(key, functools.partial(_read, builder, front))
     present = {builder.CLASSES[label] for label in found["labels"]}
     classes = tuple(sorted(present))
     for split, names in (splits or {}).items():
@@ -236,7 +236,7 @@ def _read(builder, front: audio.FrontEnd) -> dict[str, np.ndarray]:
     data = builder.as_dataset(split="clips", shuffle_files=False)
     size = builder.info.splits["clips"].num_examples
     rows = []
-    for item in audio.show_progress(tfds.as_numpy(data), total=size):
+    for item in cache.show_progress(tfds.as_numpy(data), total=size):
         wave = audio.resample(item["audio"], int(item["rate"]), front)
         label = int(item["label"])
         file, recording = (
@@ -282,7 +282,7 @@ def load_esc(
             f"{manual_dir}: no such folder; give the folder that holds "
             f"{kinds[which].TREE} or the archive."
         )
-    home = pathlib.Path(data_dir or audio.cache_dir() / "tfds").expanduser()
+    home = pathlib.Path(data_dir or cache.cache_dir() / "tfds").expanduser()
     builder = kinds[which](data_dir=str(home), download=download)
     if builder.is_prepared():
         source = (builder.info.metadata or {}).get("source")

@@ -15,7 +15,7 @@ from htmaml_jax.data.table import Table
 from htmaml_jax.errors import UserError
 
 SPLITS = ("train", "validation", "test")
-_CLASSES, _EXAMPLES, _WAY, _SHOT = range(4)
+_CLASSES, _EXAMPLES, _WAY, _SHOT, _DOMAIN = range(5)
 _LAST = 0xFFFFFFFF
 
 
@@ -36,11 +36,15 @@ class Pool(NamedTuple):
       examples: [C, M] int32 rows of the example table.
       recordings: [C, M] int32.
       valid: [C, M] bool, False for padding.
+      domain_of: [C] int32, the domain of a class.
+      domains: [] uint32, how many there are.
     """
 
     examples: np.ndarray
     recordings: np.ndarray
     valid: np.ndarray
+    domain_of: np.ndarray
+    domains: np.ndarray
 
 
 class Draw(NamedTuple):
@@ -50,6 +54,7 @@ class Draw(NamedTuple):
       support: [N, K] int32 rows, with support_mask [N, K] bool.
       query: [N, Q] int32 rows, with query_mask [N, Q] bool.
       classes: [N] int32 class of each slot, counted within the split.
+      domain: [] int32, which all of them belong to.
     """
 
     support: np.ndarray
@@ -57,6 +62,7 @@ class Draw(NamedTuple):
     query: np.ndarray
     query_mask: np.ndarray
     classes: np.ndarray
+    domain: np.ndarray
 
 
 def hashed(xp, *words):
@@ -80,11 +86,14 @@ def hashed(xp, *words):
 def make_pool(table: Table, split: str, shape: Shape) -> Pool:
     """Arranges a split for drawing, or says why episodes cannot be drawn."""
     classes = table.of_split(split)
-    if shape.way > len(classes):
-        raise UserError(
-            f"{shape.way}-way episodes need {shape.way} classes, but split "
-            f"{split!r} of {table.name} has {len(classes)}; lower way."
-        )
+    for domain, name in enumerate(table.domains):
+        count = int((table.domain_of[classes] == domain).sum())
+        if shape.way > count:
+            raise UserError(
+                f"{shape.way}-way episodes need {shape.way} classes, but "
+                f"split {split!r} of {name or table.name} has {count}; lower "
+                "way."
+            )
     rows = [np.flatnonzero(table.labels == c) for c in classes]
     # A recording in which several classes are heard.
     of_class = np.unique(
@@ -100,7 +109,13 @@ def make_pool(table: Table, split: str, shape: Shape) -> Pool:
     for i, mine in enumerate(rows):
         examples[i, : len(mine)] = mine
         valid[i, : len(mine)] = True
-    return Pool(examples, table.recordings[examples], valid)
+    return Pool(
+        examples,
+        table.recordings[examples],
+        valid,
+        table.domain_of[classes],
+        np.uint32(len(table.domains)),
+    )
 
 
 def _check_class(table, name, rows, shape, shared):
@@ -147,13 +162,17 @@ def draw(xp, pool: Pool, shape: Shape, seed, split: int, index) -> Draw:
     ways = between(shape.min_way, way, _WAY)
     shots = between(shape.min_shot, shot, _SHOT)
     count, width = pool.examples.shape
-    classes = xp.argsort(key(_CLASSES, xp.arange(count)), stable=True)[:way]
-    examples, recordings, valid = (x[classes] for x in pool)
+    last = xp.uint32(_LAST)
+    domain = (key(_DOMAIN)[0] % pool.domains).astype(xp.int32)
+    # A random order of the domain's classes; others go last.
+    keys = key(_CLASSES, xp.arange(count)) >> xp.uint32(1)
+    keys = xp.where(pool.domain_of == domain, keys, last)
+    classes = xp.argsort(keys, stable=True)[:way]
+    examples, recordings, valid = (x[classes] for x in pool[:3])
 
     # A random order of each class; padding goes last.
     keys = key(_EXAMPLES, classes[:, None], xp.arange(width)[None, :])
     keys = keys >> xp.uint32(1)
-    last = xp.uint32(_LAST)
     order = xp.argsort(xp.where(valid, keys, last), axis=1, stable=True)
     first = order[:, :shot]
     used = xp.broadcast_to(xp.arange(shot) < shots, (way, shot))
@@ -171,4 +190,5 @@ def draw(xp, pool: Pool, shape: Shape, seed, split: int, index) -> Draw:
         query=xp.take_along_axis(examples, order[:, :query], axis=1),
         query_mask=xp.broadcast_to(there, (way, query)),
         classes=classes.astype(xp.int32),
+        domain=domain,
     )

@@ -9,12 +9,21 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
-from htmaml_jax.data import draw, esc, functions, sources
+from htmaml_jax.data import (
+    brains,
+    commands,
+    draw,
+    esc,
+    functions,
+    mixture,
+    omniglot,
+    sources,
+)
 from htmaml_jax.data.audio import FrontEnd
 from htmaml_jax.data.functions import FAMILIES, Functions
 from htmaml_jax.data.table import Table
@@ -22,18 +31,9 @@ from htmaml_jax.episode import Batch, Episode
 from htmaml_jax.errors import UserError
 
 CLIPS = ("auto", "esc50-pack", "esc50", "esc10", "clips", "synthetic-calls")
-NAMES = (*CLIPS, *FAMILIES)
-
-
-class Scale(NamedTuple):
-    """Mean and deviation of each channel, which inputs are divided by."""
-
-    mean: list[float]
-    deviation: list[float]
-
-    def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        centred = inputs - np.asarray(self.mean)
-        return (centred / np.asarray(self.deviation)).astype(np.float32)
+# Readers of one folder each, which they know by its name or what is in it.
+READERS = {"omniglot": omniglot, "commands": commands, "brains": brains}
+NAMES = (*CLIPS, *READERS, *FAMILIES)
 
 
 def front_end(data: Any) -> FrontEnd:
@@ -44,13 +44,32 @@ def front_end(data: Any) -> FrontEnd:
 
 def load(data: Any) -> Table | Functions:
     """Loads the data that the config group `data` asks for."""
-    if data.name not in NAMES:
-        raise UserError(
-            f"data.name {data.name!r} is unknown; choose from "
-            f"{', '.join(NAMES)}."
-        )
     if data.name in FAMILIES:
         return _family(data)
+    names = data.name.split(mixture.SIGN)
+    for name in names:
+        if name not in NAMES or (name in FAMILIES and len(names) > 1):
+            raise UserError(
+                f"data.name {name!r} is unknown; choose from "
+                f"{', '.join(NAMES)}, or several of pictures and sounds with "
+                f"{mixture.SIGN!r} between them."
+            )
+    if data.domains != len(names):
+        raise UserError(
+            f"data.domains is {data.domains}, but data.name={data.name} "
+            f"makes {len(names)}; set it to that."
+        )
+    if len(names) == 1:
+        return _load(data)
+    tables = []
+    for name in names:
+        one = data.copy_and_resolve_references()
+        one.name = name
+        tables.append(_load(one))
+    return mixture.join(tables)
+
+
+def _load(data):
     front = front_end(data)
     if data.name == "synthetic-calls":
         return _synthetic(front)
@@ -58,6 +77,11 @@ def load(data: Any) -> Table | Functions:
         folder = _folder(data.dir, "data.dir")
         if table := _read(folder, data, front, clips=True):
             return table
+        if data.name in READERS:
+            raise UserError(
+                f"data.dir {folder} holds no {data.name} data: expected "
+                f"{READERS[data.name].EXPECTED}."
+            )
         raise UserError(
             f"data.dir {folder} holds no {data.name} data: expected "
             f"{esc.PACK}/, an ESC-50 tree (meta/esc50.csv and audio/), or "
@@ -71,6 +95,11 @@ def load(data: Any) -> Table | Functions:
             if origin.is_relative_to(folder):
                 origin = f"$HTMAML_DATA/{origin.relative_to(folder)}"
             return dataclasses.replace(table, origin=str(origin))
+    if data.name in READERS:
+        raise UserError(
+            f"no {data.name} data: give --config.data.dir, a folder with "
+            f"{READERS[data.name].EXPECTED}."
+        )
     which = "esc10" if data.name == "esc10" else "esc50"
     tfds_dir = pathlib.Path(
         os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
@@ -112,6 +141,13 @@ def _folder(text, source):
 def _read(folder, data, front, clips):
     """Reads the first known data set at or below a folder, or None."""
 
+    if reader := READERS.get(data.name):
+        for place in (folder / reader.FOLDER, folder):
+            named = place.name == reader.FOLDER and place.is_dir()
+            if named or any((place / mark).exists() for mark in reader.MARKS):
+                return reader.read(place, front)
+        return None
+
     def wants(name):
         return data.name in ("auto", name)
 
@@ -150,22 +186,6 @@ def _synthetic(front):
     from htmaml_jax.data.synthetic import calls
 
     return calls(front)
-
-
-def standardise(
-    table: Table | Functions, scale: Scale | None = None
-) -> tuple[Table | Functions, Scale]:
-    """Standardises inputs, by default with the training split's scale.
-
-    Functions stay as published.
-    """
-    if isinstance(table, Functions):
-        return table, Scale([0.0], [1.0])
-    if scale is None:
-        mine = table.inputs[np.isin(table.labels, table.of_split("train"))]
-        deviation = np.maximum(mine.std((0, 1, 2)), 1e-6)
-        scale = Scale(mine.mean((0, 1, 2)).tolist(), deviation.tolist())
-    return dataclasses.replace(table, inputs=scale(table.inputs)), scale
 
 
 def training_shape(data: Any) -> draw.Shape:

@@ -21,6 +21,7 @@ import numpy as np
 
 from htmaml_jax.data.draw import SPLITS, Shape, hashed
 from htmaml_jax.data.sources import Source, index_pieces
+from htmaml_jax.data.table import Scale
 from htmaml_jax.episode import Batch, Episode
 
 NOISE = 0.3
@@ -61,6 +62,15 @@ class Functions:
     def front_end(self) -> dict:
         """Returns the settings that make the inputs."""
         return {"low": self.low, "noise": NOISE}
+
+    @property
+    def scale(self) -> Scale:
+        """Inputs and targets stay as published."""
+        return Scale([0.0], [1.0])
+
+    def standardised(self, scale: Scale | None = None) -> Functions:
+        """Returns itself; see `Table.standardised`."""
+        return self
 
     def describe(self) -> str:
         """Says in a few words what there is."""

@@ -47,14 +47,29 @@ def index_pieces(
         first += count
 
 
-def assemble(xp, examples, drawn: draws.Draw, index, domain: int) -> Episode:
-    """Gathers the rows of a draw into an Episode."""
+class Examples(NamedTuple):
+    """What rows are gathered from: see `Table`."""
+
+    inputs: Any
+    mean: Any
+    deviation: Any
+
+
+def examples_of(table: Table) -> Examples:
+    """Returns the examples of a table and their scale."""
+    return Examples(table.inputs, *map(np.float32, table.scale))
+
+
+def assemble(xp, examples: Examples, drawn: draws.Draw, index) -> Episode:
+    """Gathers the rows of a draw into an Episode, standardised."""
+    whole = 255 if examples.inputs.dtype == np.uint8 else 1
 
     def side(rows, mask):
         way, places = rows.shape
         rows = rows.reshape(-1)
+        inputs = examples.inputs[rows].astype(xp.float32) / np.float32(whole)
         return Batch(
-            inputs=examples[rows],
+            inputs=(inputs - examples.mean) / examples.deviation,
             targets=xp.repeat(xp.arange(way, dtype=xp.int32), places),
             mask=mask.reshape(-1).astype(xp.float32),
         )
@@ -63,7 +78,7 @@ def assemble(xp, examples, drawn: draws.Draw, index, domain: int) -> Episode:
         support=side(drawn.support, drawn.support_mask),
         query=side(drawn.query, drawn.query_mask),
         index=xp.asarray(index, xp.int32),
-        domain=xp.asarray(domain, xp.int32),
+        domain=drawn.domain,
     )
 
 
@@ -77,10 +92,10 @@ def device(table: Table, shape: draws.Shape, split: str, seed: int) -> Source:
 
         def one(index):
             drawn = draws.draw(jnp, pool, shape, seed, place, index)
-            return assemble(jnp, examples, drawn, index, 0)
+            return assemble(jnp, examples, drawn, index)
 
         return jax.vmap(one)(indices)
 
     # The seed is data, so that one compiled program serves every seed.
-    shared = (table.inputs, pool, np.uint32(seed))
+    shared = (examples_of(table), pool, np.uint32(seed))
     return Source(shared, index_pieces, episodes)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.fft
 
-from htmaml_jax.data import audio
+from htmaml_jax.data import audio, cache
 from htmaml_jax.data.table import Table
 from htmaml_jax.errors import UserError
 
@@ -242,7 +242,7 @@ def calls(
     def compute():
         rows = [
             audio.picture(render(seed, s, c, front), front)
-            for s, c in audio.show_progress(pairs)
+            for s, c in cache.show_progress(pairs)
         ]
         return {"inputs": np.stack(rows)}
 
@@ -264,7 +264,7 @@ def calls(
     return Table(
         name="synthetic-calls",
         origin="built-in synthetic calls",
-        inputs=audio.cached(key, compute)["inputs"],
+        inputs=cache.cached(key, compute)["inputs"],
         labels=at[:, 0].astype(np.int32),
         recordings=(
             at[:, 0] * per_species + at[:, 1] // CLIPS_PER_RECORDING

@@ -6,10 +6,22 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from htmaml_jax.errors import UserError
+
+
+class Scale(NamedTuple):
+    """Mean and deviation of each channel, which inputs are divided by."""
+
+    mean: list[float]
+    deviation: list[float]
+
+    def __call__(self, inputs: np.ndarray) -> np.ndarray:
+        centred = inputs - np.asarray(self.mean)
+        return (centred / np.asarray(self.deviation)).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,14 +31,18 @@ class Table:
     Attributes:
       name: short name used in results, e.g. "esc50-pack".
       origin: where it came from, for people: a path, or "built-in ...".
-      inputs: [M, H, W, C] float32 in [0, 1]; row 0 is the lowest frequency.
+      inputs: [M, H, W, C] float32 in [0, 1], or uint8 in [0, 255] which
+        stands for the same; of sounds row 0 is the lowest frequency.
       labels: [M] int32, index into `classes`.
       recordings: [M] int32; examples that were cut from the same recording
         share a number, also where their classes differ.
       classes: class names, sorted.
       splits: split name -> class names; splits share no class.
       licence: licence of the data, as its publisher states it.
-      front_end: the settings that turned waveforms into `inputs`.
+      front_end: the settings that turned the data into `inputs`.
+      domains: names of the kinds of tasks; every task is of one of them.
+      domain_of: [C] int32, which of them a class belongs to.
+      scale: how episodes standardise `inputs`.
     """
 
     name: str
@@ -38,6 +54,14 @@ class Table:
     splits: Mapping[str, tuple[str, ...]]
     licence: str
     front_end: Mapping[str, object]
+    domains: tuple[str, ...] = ("",)
+    domain_of: np.ndarray | None = None
+    scale: Scale = Scale([0.0], [1.0])
+
+    def __post_init__(self):
+        if self.domain_of is None:
+            alone = np.zeros(len(self.classes), np.int32)
+            object.__setattr__(self, "domain_of", alone)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -47,11 +71,38 @@ class Table:
             digest.update(np.ascontiguousarray(array).tobytes())
         digest.update(repr(self.classes).encode())
         digest.update(repr(sorted(self.splits.items())).encode())
+        if len(self.domains) > 1:
+            digest.update(self.domain_of.tobytes())
         return digest.hexdigest()[:16]
 
     def describe(self) -> str:
         """Says in a few words what there is."""
-        return f"{len(self.labels)} clips, {len(self.classes)} classes"
+        counts = f"{len(self.labels)} examples, {len(self.classes)} classes"
+        if len(self.domains) == 1:
+            return counts
+        return f"{counts}, domains: {', '.join(self.domains)}"
+
+    def standardised(self, scale: Scale | None = None) -> Table:
+        """Returns the table with a scale, by default its training split's.
+
+        Each domain counts the same, however many examples it has.
+        """
+        if scale is None:
+            scale = self._measured()
+        return dataclasses.replace(self, scale=scale)
+
+    def _measured(self):
+        classes = self.of_split("train")
+        moments = []
+        for domain in range(len(self.domains)):
+            mine = classes[self.domain_of[classes] == domain]
+            x = self.inputs[np.isin(self.labels, mine)]
+            whole = 255 if x.dtype == np.uint8 else 1
+            square = _mean(np.square(x, dtype=np.float32))
+            moments.append((_mean(x) / whole, square / whole**2))
+        mean, square = np.mean(moments, axis=0)
+        deviation = np.sqrt(np.maximum(square - mean**2, 1e-12))
+        return Scale(mean.tolist(), deviation.tolist())
 
     def of_split(self, split: str) -> np.ndarray:
         """Returns the sorted class indices [C] of a split."""
@@ -64,6 +115,10 @@ class Table:
         return np.array(
             sorted(position[name] for name in self.splits[split]), np.int32
         )
+
+
+def _mean(inputs):
+    return inputs.mean((0, 1, 2), dtype=np.float64)
 
 
 def split_classes(

@@ -6,7 +6,12 @@ import numpy as np
 import tensorflow as tf
 
 from htmaml_jax.data import draw as draws
-from htmaml_jax.data.sources import Source, assemble, local_share
+from htmaml_jax.data.sources import (
+    Source,
+    assemble,
+    examples_of,
+    local_share,
+)
 from htmaml_jax.data.table import Table
 from htmaml_jax.episode import Batch, Episode
 
@@ -23,11 +28,12 @@ def tfdata(table: Table, shape: draws.Shape, split: str, seed: int) -> Source:
     """
     pool = draws.make_pool(table, split, shape)
     place = draws.SPLITS.index(split)
+    examples = examples_of(table)
 
     def build(index):
         drawn = draws.draw(np, pool, shape, seed, place, index)
-        episode = assemble(np, table.inputs, drawn, index, 0)
-        return (*episode.support, *episode.query)
+        episode = assemble(np, examples, drawn, index)
+        return (*episode.support, *episode.query, episode.domain)
 
     def pieces(first, count, host=0, hosts=1):
         share = local_share(count, host, hosts)
@@ -38,8 +44,9 @@ def tfdata(table: Table, shape: draws.Shape, split: str, seed: int) -> Source:
 
         def load(i):
             index = index_of(i)
-            parts = tf.numpy_function(build, [index], (*_PARTS, *_PARTS))
-            for part, size in zip(parts, sizes * 2, strict=True):
+            kinds = (*_PARTS, *_PARTS, np.int32)
+            parts = tf.numpy_function(build, [index], kinds)
+            for part, size in zip(parts, (*sizes * 2, ()), strict=True):
                 part.set_shape(size)
             return tuple(parts), index
 
@@ -54,9 +61,9 @@ def tfdata(table: Table, shape: draws.Shape, split: str, seed: int) -> Source:
         for parts, index in dataset.as_numpy_iterator():
             yield Episode(
                 support=Batch(*parts[:3]),
-                query=Batch(*parts[3:]),
+                query=Batch(*parts[3:6]),
                 index=index.astype(np.int32),
-                domain=np.zeros_like(index, np.int32),
+                domain=parts[6],
             )
 
     return Source((), pieces, lambda shared, pieces: pieces)

@@ -1,0 +1,35 @@
+"""Four domains, one network: which domain a task is from, nobody says.
+
+Task      5-way 1-shot; each task from one of four domains
+Data      Omniglot characters, ESC-50 sounds, Arabic words (both as log-mels),
+          brain structures in random contrast (SynthSeg's label maps); all
+          28 x 28, one channel; no class in two splits. They lie in $HTMAML_DATA
+Command   python -m htmaml_jax.train --config configs/mixture.py
+Rivals    python -m htmaml_jax.train --config configs/mixture.py:system=maml
+One       python -m htmaml_jax.train --config configs/mixture.py:data.name=omniglot
+Hardware
+Minutes
+Result
+"""
+
+from htmaml_jax import config
+
+
+def get_config(arg=None):
+    """Returns the config; `arg` is the text after the colon."""
+    c = config.default()
+    c.data.update(
+        name="omniglot+esc50-pack+commands+brains",
+        split="metaaudio",
+        rows=28,
+        columns=28,
+        window=512,
+        hop=256,
+        mels=64,
+    )
+    c.net.down = "stem"
+    c.train.update(steps=1500, tasks=8, val_every=0.1, val_episodes=400)
+    c.eval.episodes = 2000
+    c = config.parse(c, arg)
+    c.data.domains = c.data.name.count("+") + 1
+    return c

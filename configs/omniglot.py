@@ -1,0 +1,23 @@
+"""Omniglot: 20-way classification of handwritten characters.
+
+Task      20-way 1-shot (5-way: way=5)
+Data      Omniglot in $HTMAML_DATA or data.dir, 28 x 28, quarter turns as
+          classes of their own, the split of Vinyals et al. (2016)
+Command   python -m htmaml_jax.train --config configs/omniglot.py
+Rivals    python -m htmaml_jax.train --config configs/omniglot.py:system=maml
+Hardware
+Minutes
+Result
+"""
+
+from htmaml_jax import config
+
+
+def get_config(arg=None):
+    """Returns the config; `arg` is the text after the colon."""
+    c = config.default()
+    c.data.update(name="omniglot", way=20, rows=28, columns=28)
+    c.eval.way = 20
+    c.net.down = "stem"
+    c.train.update(steps=1000, tasks=4, val_every=0.1, val_episodes=100)
+    return config.parse(c, arg)

@@ -1,0 +1,70 @@
+"""Several tables as one, whose tasks are each of one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from htmaml_jax.data.table import Table
+from htmaml_jax.errors import UserError
+
+SIGN = "+"  # between the names of what is mixed
+# What results call the mixture of configs/mixture.py.
+KNOWN = {"omniglot+esc50-pack+commands+brains": "mixture"}
+
+
+def join(tables: Sequence[Table]) -> Table:
+    """Puts tables of pictures of one size together; each is a domain.
+
+    Class names get the name of their table in front.
+
+    Raises:
+      UserError: the pictures differ in size.
+    """
+    shapes = {table.inputs.shape[1:] for table in tables}
+    if len(shapes) > 1:
+        raise UserError(
+            f"a mixture needs pictures of one size, but there are "
+            f"{', '.join(map(str, sorted(shapes)))}; set data.rows, "
+            "data.columns and data.channels."
+        )
+    name = SIGN.join(table.name for table in tables)
+    examples = np.cumsum([0, *(len(t.labels) for t in tables)])
+    classes = np.cumsum([0, *(len(t.classes) for t in tables)])
+    heard = np.cumsum([0, *(t.recordings.max() + 1 for t in tables)])
+    splits: dict[str, tuple[str, ...]] = {}
+    for table in tables:
+        for split, names in table.splits.items():
+            mine = tuple(f"{table.name}/{n}" for n in names)
+            splits[split] = splits.get(split, ()) + mine
+    inputs = np.empty((examples[-1], *shapes.pop()), np.uint8)
+    for table, first in zip(tables, examples, strict=False):
+        inputs[first : first + len(table.labels)] = _bytes(table.inputs)
+    return Table(
+        name=KNOWN.get(name, name),
+        origin=", ".join(table.origin for table in tables),
+        inputs=inputs,
+        labels=_shifted([t.labels for t in tables], classes),
+        recordings=_shifted([t.recordings for t in tables], heard),
+        classes=tuple(f"{t.name}/{c}" for t in tables for c in t.classes),
+        splits=splits,
+        licence=", ".join(dict.fromkeys(t.licence for t in tables)),
+        front_end={t.name: dict(t.front_end) for t in tables},
+        domains=tuple(t.name for t in tables),
+        domain_of=np.repeat(
+            np.arange(len(tables), dtype=np.int32),
+            [len(t.classes) for t in tables],
+        ),
+    )
+
+
+def _bytes(inputs):
+    if inputs.dtype == np.uint8:
+        return inputs
+    return np.rint(255 * inputs).astype(np.uint8)
+
+
+def _shifted(arrays, starts):
+    shifted = [x + s for x, s in zip(arrays, starts, strict=False)]
+    return np.concatenate(shifted).astype(np.int32)
