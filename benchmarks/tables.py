@@ -17,8 +17,8 @@ def table(found: list[dict]) -> str:
     """Returns Markdown: a table per benchmark, a row per system.
 
     The interval of a row is that of episodes averaged over training seeds;
-    the difference is paired with `maml` of the same variant, or with plain
-    `maml` where an ablation has none.
+    the difference is paired with `htmaml` of the same variant, or with plain
+    `htmaml` where there is none. Mixtures get a column per domain.
     """
 
     def setting(x):
@@ -35,25 +35,23 @@ def table(found: list[dict]) -> str:
         of_one = list(of_one)
         shown = results.unit(of_one[0])
         what = of_one[0]["metric"] + ("," if shown.sign else "") + shown.sign
-        lines = [
-            f"**{name}**",
-            "",
-            f"| setting | system | seeds | {what} | per seed | minus maml | "
-            "minutes | parameters |",
-            "|---|---|---|---|---|---|---|---|",
+        domains = list(of_one[0].get("by_domain", ()))
+        heads = [
+            *("setting", "system", "seeds", what, *domains, "per seed"),
+            *("htmaml minus it", "minutes", "parameters"),
         ]
+        lines = [f"**{name}**", "", _row(heads), _row(["---"] * len(heads))]
         said: list[str] = []
         for _, group in itertools.groupby(of_one, setting):
             rows = [list(g) for _, g in itertools.groupby(group, row)]
-            base = {
-                r[0]["variant"]: r for r in rows if r[0]["system"] == "maml"
+            ours = {
+                r[0]["variant"]: r for r in rows if r[0]["system"] == "htmaml"
             }
             for mine in rows:
-                variant = mine[0]["variant"]
-                rival = base.get(variant)
-                if rival is None or rival is mine:
-                    rival = base.get("default")
-                lines.append(_line(mine, rival))
+                base = ours.get(mine[0]["variant"])
+                if base is None or base is mine:
+                    base = ours.get("default")
+                lines.append(_line(mine, base, domains))
             said += _closest(rows)
         lines += said
         tables.append("\n".join(lines))
@@ -79,13 +77,17 @@ def _closest(rows):
     return ["", f"{results.setting(ours[0])}: {said}."]
 
 
-def _line(mine, base):
+def _row(cells):
+    return f"| {' | '.join(cells)} |"
+
+
+def _line(mine, base, domains):
     one = mine[0]
     shown = results.unit(one)
     values = np.mean([x["values"] for x in mine], axis=0)
     apart = ""
     if base and mine is not base and results.same_episodes([*mine, *base]):
-        mean, half = results.difference(mine, base)
+        mean, half = results.difference(base, mine)
         apart = shown.write(mean, half, "+")
     train = [x["train"] for x in mine]
     cells = (
@@ -94,6 +96,13 @@ def _line(mine, base):
         results.label(one),
         ", ".join(str(x["seed"]) for x in mine),
         shown.write(values.mean(), results.half_width(values)),
+        *(
+            f"{shown.factor * np.mean(means):.{shown.places - 1}f}"
+            for means in (
+                [x["by_domain"][domain]["mean"] for x in mine]
+                for domain in domains
+            )
+        ),
         ", ".join(
             f"{shown.factor * x['mean']:.{shown.places - 1}f}" for x in mine
         ),
@@ -101,7 +110,7 @@ def _line(mine, base):
         f"{np.mean([t['minutes'] for t in train]):.0f}",
         f"{sum(train[0]['parameters'].values()):,}",
     )
-    return f"| {' | '.join(cells)} |"
+    return _row(cells)
 
 
 def speed_table(found: list[dict]) -> str:

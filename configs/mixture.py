@@ -6,7 +6,7 @@ Data      Omniglot characters, ESC-50 sounds, Arabic words (both as log-mels),
           28 x 28, one channel; no class in two splits. They lie in $HTMAML_DATA
 Command   python -m htmaml_jax.train --config configs/mixture.py
 Rivals    python -m htmaml_jax.train --config configs/mixture.py:system=maml
-One       python -m htmaml_jax.train --config configs/mixture.py:data.name=omniglot
+          One domain alone: configs/mixture.py:system=maml,data.name=omniglot
 Hardware
 Minutes
 Result
@@ -27,8 +27,8 @@ def get_config(arg=None):
         hop=256,
         mels=64,
     )
-    c.net.down = "stem"
-    c.train.update(steps=1500, tasks=8, val_every=0.1, val_episodes=400)
+    c.net.update(down="stride", width=64)
+    c.train.update(steps=2000, tasks=8, val_every=0.1, val_episodes=400)
     c.eval.episodes = 2000
     c = config.parse(c, arg)
     c.data.domains = c.data.name.count("+") + 1

@@ -91,6 +91,7 @@ def evaluate(
     meta = meshes.replicate(mesh, meta)
     judge = make_judge(learner, source, mesh, judged.episodes, info["chunk"])
     values = judge(meta)
+    of = find.domains(table, judged.split, judged.seed, judged.episodes)
     from htmaml_jax.systems import sizes
 
     family = {"esc50-pack": "esc50", "esc50": "esc50"}.get(table.name)
@@ -107,8 +108,10 @@ def evaluate(
         "metric": learner.problem.metric,
         "inductive": not judged.transductive,
         "episodes": judged.episodes,
-        "mean": round(float(values.mean()), 5),
-        "ci95": round(results.half_width(values), 5),
+        **results.summary(values),
+        "by_domain": {
+            name: results.summary(values[mine]) for name, mine in of.items()
+        },
         "values": [round(float(v), 4) for v in values],
         "episodes_id": f"{told['fingerprint']}-{judged.split}-{judged.seed}-0",
         "data": told,

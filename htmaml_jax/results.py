@@ -24,6 +24,14 @@ def half_width(values: np.ndarray) -> float:
     return float(1.96 * np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
+def summary(values: np.ndarray) -> dict[str, float]:
+    """Returns {"mean", "ci95"} of the metric of test episodes."""
+    return {
+        "mean": round(float(values.mean()), 5),
+        "ci95": round(half_width(values), 5),
+    }
+
+
 def sentence(result: dict[str, Any]) -> str:
     """Says a result in one line."""
     kind = "inductive" if result["inductive"] else "TRANSDUCTIVE"

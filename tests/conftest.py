@@ -1,6 +1,7 @@
 """What all tests share: JAX on the CPU, a cache of their own, a tiny table."""
 
 import os
+import pathlib
 import signal
 
 # Before any test module imports JAX, which reads them once. Compiling is
@@ -20,6 +21,21 @@ from htmaml_jax.data.table import Table
 # A job that a shell runs in the background ignores SIGINT, and so would all
 # that tests start; what is caught here is the default again for them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Read before any test changes the environment.
+_REAL = os.environ.get("HTMAML_DATA")
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """Returns the folder of real data; where none is named, tests skip.
+
+    A named folder must hold the data: a skip would hide that it does not.
+    """
+    if not _REAL:
+        pytest.skip("HTMAML_DATA does not name the data folder")
+    return pathlib.Path(_REAL)
 
 
 @pytest.fixture(scope="session", autouse=True)

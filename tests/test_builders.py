@@ -3,7 +3,6 @@
 import csv
 import functools
 import http.server
-import os
 import pathlib
 import shutil
 import threading
@@ -268,13 +267,8 @@ def test_half_extracted_esc10(esc10, load):
 
 
 @pytest.mark.slow
-def test_real_esc10(load):
-    data = os.environ.get("HTMAML_DATA")
-    if not data:
-        pytest.skip("HTMAML_DATA does not name the data folder")
-    home = pathlib.Path(data) / "esc10_audio"
-    if not home.is_dir():
-        pytest.skip("the data folder has no esc10_audio")
+def test_real_esc10(load, real_data):
+    home = real_data / "esc10_audio"
     table = load("esc10", front=audio.FrontEnd(), manual_dir=home)
     np.testing.assert_array_equal(np.bincount(table.labels), [40] * 10)
     # Rain is a steady hiss, a dog's bark is not: spread over time in dB.

@@ -2,8 +2,6 @@
 
 import csv
 import dataclasses
-import os
-import pathlib
 import sys
 import types
 import zipfile
@@ -254,18 +252,8 @@ def test_shapes_of_episodes(data):
     assert np.bincount(blank.support.targets).tolist() == [3] * 7
 
 
-@pytest.fixture(scope="module")
-def real():
-    folder = os.environ.get("HTMAML_DATA")
-    if not folder:
-        pytest.skip("HTMAML_DATA does not name the data folder")
-    pack = pathlib.Path(folder) / esc.PACK
-    if not pack.is_dir():
-        pytest.skip(f"the data folder has no {esc.PACK}")
-    return esc.read_pack(pack, FrontEnd(), "animals")
-
-
-def test_real_pack(real):
+def test_real_pack(real_data):
+    real = esc.read_pack(real_data / esc.PACK, FrontEnd(), "animals")
     assert real.inputs.shape == (1600, 32, 40, 1)
     assert real.inputs.min() >= 0 and real.inputs.max() <= 1
     np.testing.assert_array_equal(np.bincount(real.labels), [32] * 50)

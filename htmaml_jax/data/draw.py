@@ -138,6 +138,12 @@ def _check_class(table, name, rows, shape, shared):
         )
 
 
+def domain_of(xp, seed, split: int, index, domains) -> np.ndarray:
+    """Draws the domain of an episode: [] int32 in [0, domains)."""
+    word = hashed(xp, seed, split, index, _DOMAIN)[0]
+    return (word % xp.uint32(domains)).astype(xp.int32)
+
+
 def draw(xp, pool: Pool, shape: Shape, seed, split: int, index) -> Draw:
     """Draws one episode.
 
@@ -163,7 +169,7 @@ def draw(xp, pool: Pool, shape: Shape, seed, split: int, index) -> Draw:
     shots = between(shape.min_shot, shot, _SHOT)
     count, width = pool.examples.shape
     last = xp.uint32(_LAST)
-    domain = (key(_DOMAIN)[0] % pool.domains).astype(xp.int32)
+    domain = domain_of(xp, seed, split, index, pool.domains)
     # A random order of the domain's classes; others go last.
     keys = key(_CLASSES, xp.arange(count)) >> xp.uint32(1)
     keys = xp.where(pool.domain_of == domain, keys, last)

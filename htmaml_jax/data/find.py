@@ -188,6 +188,26 @@ def _synthetic(front):
     return calls(front)
 
 
+def domains(
+    table: Table | Functions, split: str, seed: int, episodes: int
+) -> dict[str, np.ndarray]:
+    """Returns which of the first episodes, [E] bool, are of which domain.
+
+    Of a single domain, and of functions, it returns nothing.
+    """
+    names = getattr(table, "domains", ("",))
+    if len(names) == 1:
+        return {}
+    place = draw.SPLITS.index(split)
+    drawn = np.array(
+        [
+            draw.domain_of(np, seed, place, i, len(names))
+            for i in range(episodes)
+        ]
+    )
+    return {name: drawn == i for i, name in enumerate(names)}
+
+
 def training_shape(data: Any) -> draw.Shape:
     """Returns the size of training episodes."""
     return draw.Shape(

@@ -48,7 +48,11 @@ def index_pieces(
 
 
 class Examples(NamedTuple):
-    """What rows are gathered from: see `Table`."""
+    """What rows are gathered from; see `Table`.
+
+    Mean and deviation are in units of `inputs`: a subtraction and a division
+    are rounded alike everywhere, other orders of the same are not.
+    """
 
     inputs: Any
     mean: Any
@@ -57,17 +61,18 @@ class Examples(NamedTuple):
 
 def examples_of(table: Table) -> Examples:
     """Returns the examples of a table and their scale."""
-    return Examples(table.inputs, *map(np.float32, table.scale))
+    whole = 255 if table.inputs.dtype == np.uint8 else 1
+    scale = [np.multiply(x, whole, dtype=np.float32) for x in table.scale]
+    return Examples(table.inputs, *scale)
 
 
 def assemble(xp, examples: Examples, drawn: draws.Draw, index) -> Episode:
     """Gathers the rows of a draw into an Episode, standardised."""
-    whole = 255 if examples.inputs.dtype == np.uint8 else 1
 
     def side(rows, mask):
         way, places = rows.shape
         rows = rows.reshape(-1)
-        inputs = examples.inputs[rows].astype(xp.float32) / np.float32(whole)
+        inputs = examples.inputs[rows].astype(xp.float32)
         return Batch(
             inputs=(inputs - examples.mean) / examples.deviation,
             targets=xp.repeat(xp.arange(way, dtype=xp.int32), places),

@@ -1,0 +1,155 @@
+"""Controls and ablations; fillings that do not go together."""
+
+import jax
+import numpy as np
+import pytest
+from small import fields_of, numbers_data
+
+from htmaml_jax import config, limits, systems
+from htmaml_jax.data import find
+from htmaml_jax.episode import Batch
+from htmaml_jax.errors import UserError
+from htmaml_jax.run import mesh as meshes
+from htmaml_jax.run import step
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"hyper.warmup": 0.1}, "need hyper.blend"),
+        ({"inner.over": "heads/.*"}, "body/dense0/kernel"),
+        ({"net.output": "classes"}, "net.output=numbers"),
+        ({"net.kind": "conv"}, "net.kind=mlp"),
+        ({"outer.augment.mix": 0.1}, "for clips"),
+        ({"embed.dim": 30}, "multiple of 4"),
+        ({"data.domains": 1, "embed.control": "domain"}, "one domain"),
+        ({"hyper.head": "prototype"}, "needs classes"),
+        ({"embed.reconstruct": 0.1, "embed.kind": "none"}, "embed.kind"),
+        ({"inner.over": "("}, "no regular expression"),
+        ({"hyper.rules": (("nothing", "affine"),)}, "match"),
+        ({"outer.objective": "joint", "outer.gradient": "reptile"}, "reptile"),
+    ],
+)
+def test_fillings_that_do_not_fit_are_refused(change, words):
+    fields = fields_of("htmaml", True)
+    for path, value in change.items():
+        config.put(fields, path, value)
+
+    def use():
+        limits.check(fields)
+        blank = find.blank_episode(fields.data)
+        learner = systems.build(fields, 1)
+        jax.eval_shape(learner.init, jax.random.key(0), blank)
+
+    with pytest.raises(UserError, match=words):
+        use()
+
+
+def test_a_blend_goes_from_maml_to_the_generator():
+    """Between warm-up and blend the transform grows and the steps fade."""
+    fields = fields_of("hypermaml", True, hyper__warmup=0.2, hyper__blend=0.6)
+    learner = systems.build(fields, 1)
+    source, _ = numbers_data()
+    tasks = source.episodes(source.shared, np.arange(1, dtype=np.int32))
+    task = jax.tree.map(lambda x: x[0], tasks)
+    rng = np.random.default_rng(0)
+    meta = learner.init(jax.random.key(0), task)
+    meta = jax.tree.map(
+        lambda x: x + 0.1 * rng.normal(size=x.shape).astype(x.dtype), meta
+    )
+    base = np.asarray(meta["base"]["head"]["kernel"])
+    moves = []
+    for progress in (0.1, 0.4, 0.6):
+        start = learner.start(meta, task.support, 0, progress=progress)
+        moves.append(np.asarray(start.theta["head"]["kernel"]) - base)
+        fade = 1 - np.clip((progress - 0.2) / 0.4, 0, 1)
+        np.testing.assert_allclose(start.fade, fade, atol=1e-6)
+    assert not np.any(moves[0]) and np.any(moves[2])
+    np.testing.assert_allclose(moves[1], moves[2] / 2, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("rates", ["layer", "fixed"])
+def test_fixed_step_sizes_are_not_learned(rates):
+    fields = fields_of("maml", True, inner__rates=rates)
+    learner = systems.build(fields, 1)
+    source, _ = numbers_data()
+    tasks = source.episodes(source.shared, np.arange(1, dtype=np.int32))
+    task = jax.tree.map(lambda x: x[0], tasks)
+    key = jax.random.key(0)
+    meta = learner.init(key, task)
+    found = jax.grad(lambda m: learner.meta_loss(m, task, key)[0])(meta)
+    moved = any(np.any(x) for x in jax.tree.leaves(found["inner"]))
+    assert moved == (rates == "layer")
+    assert any(np.any(x) for x in jax.tree.leaves(found["base"]))
+
+
+def test_what_cannot_go_together_is_refused():
+    fields = config.choose(config.default(), "finetune")
+    with pytest.raises(UserError, match="net.output=numbers"):
+        limits.check(fields)
+    with pytest.raises(UserError, match="did you mean 'maml'"):
+        config.choose(config.default(), "mamll")
+
+
+@pytest.mark.parametrize("control", ["none", "constant", "shuffled", "domain"])
+def test_controls_change_what_the_embedding_sees(control):
+    fields = fields_of("htmaml", True, embed__control=control)
+    fields.inner.steps = 0
+    learner = systems.build(fields, 1)
+    source, data = numbers_data()
+    tasks = source.episodes(source.shared, np.arange(2, dtype=np.int32))
+    one, two = (jax.tree.map(lambda x, i=i: x[i], tasks) for i in range(2))
+    meta = learner.init(jax.random.key(0), one)
+    rng = np.random.default_rng(0)
+    meta = jax.tree.map(
+        lambda x: x + 0.3 * rng.normal(size=x.shape).astype(x.dtype), meta
+    )
+
+    def kernel(support, domain=0, read=None):
+        found = learner.adapt(meta, support, domain, read)
+        return np.asarray(found.params["body"]["dense0"]["kernel"])
+
+    same = np.array_equal(kernel(one.support), kernel(two.support))
+    assert same == (control == "constant")
+    by_domain = np.array_equal(kernel(one.support), kernel(one.support, 1))
+    assert by_domain == (control != "domain")
+    read = np.array_equal(
+        kernel(one.support, read=two.support), kernel(two.support)
+    )
+    assert read
+
+
+def test_shuffled_embeddings_are_of_the_next_task():
+    fields = fields_of("htmaml", True, embed__control="shuffled")
+    learner = systems.build(fields, 1)
+    source, _ = numbers_data()
+    indices = np.arange(3, dtype=np.int32)
+    tasks = source.episodes(source.shared, indices)
+    each = [jax.tree.map(lambda x, i=i: x[i], tasks) for i in range(3)]
+    rng = np.random.default_rng(0)
+    meta = learner.init(jax.random.key(0), each[0])
+    meta = jax.tree.map(
+        lambda x: x + 0.1 * rng.normal(size=x.shape).astype(x.dtype), meta
+    )
+    mesh = meshes.make_mesh(1, 1)
+    for shuffled in (True, False):
+        run = step.make_eval_step(learner, source.episodes, mesh, 1, shuffled)
+        found = run(meta, source.shared, indices)
+        wanted = [
+            learner.score(meta, each[i], each[(i + shuffled) % 3].support)
+            for i in range(3)
+        ]
+        np.testing.assert_allclose(found, wanted, rtol=1e-4)
+
+
+def test_shuffled_embeddings_need_a_second_task():
+    fields = fields_of("htmaml", True, embed__control="shuffled")
+    learner = systems.build(fields, 1)
+    source, _ = numbers_data()
+    mesh = meshes.make_mesh(1, 1)
+    run = step.make_eval_step(learner, source.episodes, mesh, 1, True)
+    blank = find.blank_episode(fields.data)
+    meta = learner.init(jax.random.key(0), blank)
+    with pytest.raises(UserError, match="two tasks"):
+        run(meta, source.shared, np.arange(1, dtype=np.int32))
+    assert isinstance(blank.support, Batch)
