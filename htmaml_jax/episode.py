@@ -31,12 +31,15 @@ class Episode(NamedTuple):
       index: [] int32 global index; with the seed it fixes the episode and,
         through `jax.random.fold_in`, all randomness spent on it.
       domain: [] int32 id of the domain that the task was drawn from.
+      classes: [N] int32, which class of its split each slot holds: for joint
+        training alone, as in a task no class has a name. None of functions.
     """
 
     support: Batch
     query: Batch
     index: jax.Array
     domain: jax.Array
+    classes: jax.Array | None = None
 
 
 def one_hot(batch: Batch, way: int) -> jax.Array:

@@ -153,7 +153,8 @@ def restore(
     info = saved.info("latest")
     info["checkpoint"] = {"series": series, "step": saved.step(series)}
     config = cli.restore_config(info["config"], overrides)
-    learner = build(config, config.data.way)
+    known = len(info["data"]["splits"].get("train", ()))
+    learner = build(config, config.data.way, known=known)
     example = find.blank_episode(config.data)
     like = jax.eval_shape(learner.init, jax.random.key(0), example)
     meta = saved.meta(series, like)
@@ -161,11 +162,11 @@ def restore(
     return info, meta, config
 
 
-def build(config: Any, way: int, transductive: bool = False):
+def build(config: Any, way: int, transductive: bool = False, known: int = 0):
     """Builds a learner; imported late, as all that needs jax."""
     from htmaml_jax import systems
 
-    return systems.build(config, way, transductive)
+    return systems.build(config, way, transductive, known)
 
 
 def make_judge(

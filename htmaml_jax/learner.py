@@ -24,7 +24,8 @@ class Learner(Slots):
     """A few-shot system; made by `systems.build`.
 
     `meta` is the pytree {base, hyper, embed, inner} that the outer optimizer
-    owns. It does not depend on `way`.
+    owns, and {joint} where it learns all training classes at once. It does not
+    depend on `way`.
     """
 
     def init(self, key: jax.Array, episode: Episode) -> Any:
@@ -71,6 +72,12 @@ class Learner(Slots):
                 keys[2], task, start
             )
             meta["hyper"] = hyper["params"]
+        if self.config.outer.objective == "joint" and self.problem.classes:
+            width = self.features(base, support).shape[-1]
+            meta["joint"] = {
+                "kernel": jnp.zeros((width, self.known)),
+                "bias": jnp.zeros(self.known),
+            }
         return meta
 
     def adapt(
@@ -132,6 +139,8 @@ class Learner(Slots):
         outer, problem = self.config.outer, self.problem
         first, second = jax.random.split(key)
         episode = augment(episode, first, self.way, Strengths(**outer.augment))
+        if "joint" in meta:
+            return self._joint_loss(meta, episode)
         start = self.start(
             meta, episode.support, episode.domain, read, second, progress
         )
@@ -157,6 +166,18 @@ class Learner(Slots):
             metrics["reconstruction"] = start.loss
             objective += self.config.embed.reconstruct * start.loss
         return objective, metrics
+
+    def _joint_loss(self, meta, episode):
+        """Classifies support and query among all training classes."""
+        batch = jax.tree.map(
+            lambda *x: jnp.concatenate(x), episode.support, episode.query
+        )
+        batch = batch._replace(targets=episode.classes[batch.targets])
+        features = self.features(meta["base"], batch)
+        outputs = features @ meta["joint"]["kernel"] + meta["joint"]["bias"]
+        loss = self.problem.loss(outputs, batch)
+        score = self.problem.score(outputs, batch)
+        return loss, {"loss": loss, self.problem.metric: score}
 
     def score(
         self, meta: Any, episode: Episode, read: Batch | None = None

@@ -178,8 +178,8 @@ def _check_slots(config):
             "hyper.blend ends before hyper.warmup does; raise it",
         ),
         (
-            classes and outer.objective == "joint",
-            "outer.objective=joint works with net.output=numbers only",
+            classes and outer.objective == "joint" and hyper.kind != "identity",
+            "outer.objective=joint needs hyper.kind=identity",
         ),
     )
     for fault, text in faults:

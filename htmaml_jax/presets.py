@@ -108,6 +108,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     "tsa": {"inner.over": "head/.*", "inner.through": "adapters"},
     # One network for all tasks, fine-tuned on the support set afterwards.
     "finetune": {"outer.objective": "joint"},
+    # The same network, and the nearest class mean of its features.
+    "prototype": {
+        "outer.objective": "joint",
+        "hyper.head": "prototype",
+        "inner.steps": 0,
+    },
     # One MAML per domain; the domain is known.
     "multi-maml": {"hyper.kind": "domain"},
     "htmaml": _HYPER,

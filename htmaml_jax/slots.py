@@ -63,11 +63,13 @@ class Slots:
       config: see `htmaml_jax.config.default`.
       way: class slots N of the episodes.
       transductive: let norm layers use the statistics of the query batch.
+      known: training classes, which joint training tells apart.
     """
 
     config: Any
     way: int
     transductive: bool = False
+    known: int = 0
 
     @property
     def problem(self):

@@ -13,13 +13,15 @@ from htmaml_jax.presets import PRESETS
 __all__ = ["PRESETS", "build", "describe", "sizes"]
 
 
-def build(config: Any, way: int, transductive: bool = False) -> Learner:
-    """Composes the Learner that a config describes."""
-    return Learner(config, way, transductive)
+def build(
+    config: Any, way: int, transductive: bool = False, known: int = 0
+) -> Learner:
+    """Composes the Learner that a config describes; see `Slots`."""
+    return Learner(config, way, transductive, known)
 
 
 def sizes(meta: Any) -> dict[str, int]:
-    """Counts the numbers in base, hyper, embed and inner."""
+    """Counts the numbers in base, hyper, embed, inner, and joint."""
     return {
         group: sum(x.size for x in jax.tree.leaves(tree))
         for group, tree in meta.items()

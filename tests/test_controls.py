@@ -84,8 +84,9 @@ def test_fixed_step_sizes_are_not_learned(rates):
 
 
 def test_what_cannot_go_together_is_refused():
-    fields = config.choose(config.default(), "finetune")
-    with pytest.raises(UserError, match="net.output=numbers"):
+    fields = config.choose(config.default(), "htmaml")
+    fields.outer.objective = "joint"
+    with pytest.raises(UserError, match="hyper.kind=identity"):
         limits.check(fields)
     with pytest.raises(UserError, match="did you mean 'maml'"):
         config.choose(config.default(), "mamll")

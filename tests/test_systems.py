@@ -3,7 +3,9 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from small import fields_of, numbers_data
 from test_gradients import single
@@ -11,13 +13,15 @@ from test_invariances import QUICKLY, draw_episode
 from test_meta_gradient import draw_meta
 
 from htmaml_jax import systems
-from htmaml_jax.data import find
+from htmaml_jax.data import draw, find, sources
+from htmaml_jax.episode import Batch
 from htmaml_jax.run import mesh as meshes
 from htmaml_jax.run import step
 
 WAY = 3
-ON_CLASSES = sorted(set(systems.PRESETS) - {"finetune"})
-ON_NUMBERS = sorted(set(systems.PRESETS) - {"protonet", "proto-maml"})
+ON_CLASSES = sorted(systems.PRESETS)
+PROTOTYPES = {"protonet", "proto-maml", "prototype"}
+ON_NUMBERS = sorted(set(systems.PRESETS) - PROTOTYPES)
 # Compiling is what takes the time: the rest learn among the slow tests.
 QUICK = ("maml", "htmaml", "reptile", "mamlpp", "mmaml", "hsml", "tsa", "alfa")
 # Systems that keep the start of the publication they are from, which is not
@@ -196,3 +200,38 @@ def test_every_preset_learns_regression(system):
         values.append(float(metrics["loss"]))
     assert np.all(np.isfinite(values))
     assert np.mean(values[-3:]) < 0.95 * values[0], values[:: updates - 1]
+
+
+def test_joint_training_tells_all_training_classes_apart(tiny_table):
+    """Whatever slots they are in; compared with the labels of the table."""
+    fields = fields_of("finetune")
+    fields.data.update(rows=8, columns=8)
+    shape = draw.Shape(2, 2, 3, 2, 2)
+    source = sources.device(tiny_table, shape, "train", 0)
+    make = jax.jit(source.episodes)
+    tasks = make(source.shared, np.arange(20, dtype=np.int32))
+    learner = systems.build(fields, 2, known=4)
+    key = jax.random.key(0)
+    meta = learner.init(key, jax.tree.map(lambda x: x[0], tasks))
+    assert meta["joint"]["kernel"].shape[1] == 4
+
+    def mean_loss(meta):
+        each = jax.vmap(lambda e: learner.meta_loss(meta, e, key))(tasks)
+        return jax.tree.map(jnp.mean, each)
+
+    optimizer = optax.adam(3e-3)
+    state = optimizer.init(meta)
+    slope = jax.jit(jax.value_and_grad(mean_loss, has_aux=True))
+    (first, _), _ = slope(meta)
+    np.testing.assert_allclose(first, np.log(4), rtol=1e-5)
+    for _ in range(60):
+        (loss, metrics), gradient = slope(meta)
+        updates, state = optimizer.update(gradient, state)
+        meta = optax.apply_updates(meta, updates)
+    assert metrics["accuracy"] > 0.95
+    table = tiny_table.labels < 4
+    batch = Batch(tiny_table.inputs[table], None, np.ones(sum(table)))
+    features = learner.features(meta["base"], batch)
+    outputs = features @ meta["joint"]["kernel"] + meta["joint"]["bias"]
+    right = np.argmax(outputs, axis=1) == tiny_table.labels[table]
+    assert right.mean() > 0.9

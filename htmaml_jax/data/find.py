@@ -237,7 +237,8 @@ def blank_episode(data: Any) -> Episode:
         targets=np.repeat(np.arange(data.way, dtype=np.int32), data.shot),
         mask=np.ones(shape[0], np.float32),
     )
-    return Episode(side, side, np.int32(0), np.int32(0))
+    slots = np.zeros(data.way, np.int32)
+    return Episode(side, side, np.int32(0), np.int32(0), slots)
 
 
 def source(

@@ -84,6 +84,7 @@ def assemble(xp, examples: Examples, drawn: draws.Draw, index) -> Episode:
         query=side(drawn.query, drawn.query_mask),
         index=xp.asarray(index, xp.int32),
         domain=drawn.domain,
+        classes=drawn.classes,
     )
 
 

@@ -33,7 +33,8 @@ def tfdata(table: Table, shape: draws.Shape, split: str, seed: int) -> Source:
     def build(index):
         drawn = draws.draw(np, pool, shape, seed, place, index)
         episode = assemble(np, examples, drawn, index)
-        return (*episode.support, *episode.query, episode.domain)
+        rest = (episode.domain, episode.classes)
+        return (*episode.support, *episode.query, *rest)
 
     def pieces(first, count, host=0, hosts=1):
         share = local_share(count, host, hosts)
@@ -44,9 +45,11 @@ def tfdata(table: Table, shape: draws.Shape, split: str, seed: int) -> Source:
 
         def load(i):
             index = index_of(i)
-            kinds = (*_PARTS, *_PARTS, np.int32)
+            kinds = (*_PARTS, *_PARTS, np.int32, np.int32)
             parts = tf.numpy_function(build, [index], kinds)
-            for part, size in zip(parts, (*sizes * 2, ()), strict=True):
+            for part, size in zip(
+                parts, (*sizes * 2, (), (None,)), strict=True
+            ):
                 part.set_shape(size)
             return tuple(parts), index
 
@@ -64,6 +67,7 @@ def tfdata(table: Table, shape: draws.Shape, split: str, seed: int) -> Source:
                 query=Batch(*parts[3:6]),
                 index=index.astype(np.int32),
                 domain=parts[6],
+                classes=parts[7],
             )
 
     return Source((), pieces, lambda shared, pieces: pieces)
