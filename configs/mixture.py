@@ -28,7 +28,7 @@ def get_config(arg=None):
         mels=64,
     )
     c.net.update(down="stride", width=64)
-    c.train.update(steps=2000, tasks=8, val_every=0.1, val_episodes=400)
+    c.train.update(steps=1500, tasks=8, val_every=0.1, val_episodes=400)
     c.eval.episodes = 2000
     c = config.parse(c, arg)
     c.data.domains = c.data.name.count("+") + 1
