@@ -13,6 +13,14 @@ Result    animals, HT-MAML, seed 0, 2000 episodes: 45.3 ± 0.5 % 1-shot,
 
 from htmaml_jax import config
 
+FULL = {
+    "net.width": 64,
+    "data.rows": 64,
+    "data.columns": 80,
+    "train.steps": 20000,
+    "train.tasks": 16,
+}
+
 
 def get_config(arg=None):
     """Returns the config; `arg` is the text after the colon."""
@@ -27,4 +35,4 @@ def get_config(arg=None):
         blend=0.4,
     )
     c.train.update(steps=1200, tasks=8, val_every=0.1, val_episodes=300)
-    return config.parse(c, arg)
+    return config.parse(c, arg, full=FULL)

@@ -14,6 +14,8 @@ Result
 
 from htmaml_jax import config
 
+FULL = {"net.down": "pool", "train.steps": 30000, "train.tasks": 16}
+
 
 def get_config(arg=None):
     """Returns the config; `arg` is the text after the colon."""
@@ -30,6 +32,6 @@ def get_config(arg=None):
     c.net.update(down="stride", width=64)
     c.train.update(steps=1500, tasks=8, val_every=0.1, val_episodes=400)
     c.eval.episodes = 2000
-    c = config.parse(c, arg)
+    c = config.parse(c, arg, full=FULL)
     c.data.domains = c.data.name.count("+") + 1
     return c

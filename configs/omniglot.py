@@ -12,6 +12,13 @@ Result
 
 from htmaml_jax import config
 
+FULL = {
+    "net.width": 64,
+    "net.down": "pool",
+    "train.steps": 60000,
+    "train.tasks": 16,
+}
+
 
 def get_config(arg=None):
     """Returns the config; `arg` is the text after the colon."""
@@ -20,4 +27,4 @@ def get_config(arg=None):
     c.eval.way = 20
     c.net.down = "stem"
     c.train.update(steps=1000, tasks=4, val_every=0.1, val_episodes=100)
-    return config.parse(c, arg)
+    return config.parse(c, arg, full=FULL)

@@ -16,6 +16,8 @@ Result    regression6-0-5, HT-MAML, three seeds, 4000 tasks: 0.157 ± 0.005;
 from htmaml_jax import config
 from htmaml_jax.data.functions import FAMILIES
 
+FULL = {"train.steps": 70000}
+
 
 def get_config(arg=None):
     """Returns the config; `arg` is the text after the colon."""
@@ -27,7 +29,7 @@ def get_config(arg=None):
     c.train.update(steps=20000, tasks=25, val_every=0.05, val_episodes=1000)
     c.run.chunk = 25
     c.log.every = 200
-    c = config.parse(c, arg, tune)
+    c = config.parse(c, arg, tune, FULL)
     if c.data.name in FAMILIES:
         c.data.domains = FAMILIES[c.data.name].kinds
     return c

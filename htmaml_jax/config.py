@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -72,11 +72,12 @@ def parse(
     config: ConfigDict,
     arg: str | None,
     tune: Callable[[ConfigDict], None] | None = None,
+    full: Mapping[str, Any] | None = None,
 ) -> ConfigDict:
     """Applies the string after the colon, e.g. "system=maml,shot=5".
 
     Keys are full paths or `SHORTHANDS`; values must have the type of the
-    field.
+    field. The word "full" alone asks for the form that is meant for a GPU.
 
     Args:
       config: what a config file has made of the defaults.
@@ -84,9 +85,13 @@ def parse(
       tune: sets what this file chooses for the system that was asked for;
         called after the system has filled the slots and before all other
         fields are set.
+      full: fields of the form that "full" asks for, if the file has one.
     """
-    pairs = []
+    pairs, large = [], {}
     for item in filter(None, (arg or "").split(",")):
+        if item == "full" and full:
+            large = full
+            continue
         if "=" not in item:
             raise UserError(
                 f"{item!r} after the colon of --config is not name=value."
@@ -96,6 +101,8 @@ def parse(
     override(config, [pair for pair in pairs if pair[0] == "system"][-1:])
     if tune:
         tune(config)
+    for path, value in large.items():
+        put(config, path, value)
     return override(config, [pair for pair in pairs if pair[0] != "system"])
 
 
