@@ -108,7 +108,7 @@ def test_omniglot_refusals(characters, tmp_path):
     broken.write_bytes(broken.read_bytes()[:40])
     for name in ("train", "val", "test"):
         (characters / f"{name}.txt").unlink()
-    with pytest.raises(UserError, match=r"c0/0.png cannot be read"):
+    with pytest.raises(UserError, match=r"c0/0.png is no whole picture"):
         omniglot.read(characters, SQUARE)
 
 

@@ -6,7 +6,9 @@ import dataclasses
 import functools
 import os
 import pathlib
+import re
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 
 from htmaml_jax.errors import UserError
@@ -18,11 +20,31 @@ _DEPTH = 4  # folders below the given one that are looked into
 class File:
     """A file of a tree or an archive: bytes, and how to read it."""
 
+    name: str
     size: int
-    read: Callable[[], bytes]
+    load: Callable[[], bytes]
+
+    def read(self) -> bytes:
+        """Returns what is in it, or says that it is damaged."""
+        try:
+            return self.load()
+        except (OSError, zipfile.BadZipFile, zlib.error) as error:
+            raise UserError(
+                f"{self.name} cannot be read ({error}); copy or download the "
+                "data again."
+            ) from error
 
 
 Files = Mapping[str, File]  # by path below the folder or in the archive
+
+
+def matching(files: Files, pattern: re.Pattern[str]) -> list[tuple[str, ...]]:
+    """Returns (the groups of the pattern, path) of all that fit, sorted."""
+    return sorted(
+        (*match.groups(), path)
+        for path in files
+        if (match := pattern.search(path))
+    )
 
 
 def zip_files(path: pathlib.Path) -> Files:
@@ -35,7 +57,9 @@ def zip_files(path: pathlib.Path) -> Files:
         ) from error
     return {
         info.filename: File(
-            info.file_size, functools.partial(archive.read, info)
+            info.filename,
+            info.file_size,
+            functools.partial(archive.read, info),
         )
         for info in archive.infolist()
         if not info.is_dir()
@@ -53,7 +77,6 @@ def folder_files(root: pathlib.Path) -> Files:
             folders.clear()
         for name in names:
             path = here / name
-            out[path.relative_to(root).as_posix()] = File(
-                path.stat().st_size, path.read_bytes
-            )
+            below = path.relative_to(root).as_posix()
+            out[below] = File(below, path.stat().st_size, path.read_bytes)
     return out

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.ndimage
 
 from htmaml_jax.data import cache
-from htmaml_jax.data.archives import folder_files
+from htmaml_jax.data.archives import folder_files, matching
 from htmaml_jax.data.audio import FrontEnd, shrink
 from htmaml_jax.data.table import Table
 from htmaml_jax.errors import UserError
@@ -65,11 +65,7 @@ def read(folder: pathlib.Path, front: FrontEnd) -> Table:
     if front.channels != 1:
         raise UserError("brain slices are gray: set data.channels=1.")
     files = folder_files(folder)
-    found = sorted(
-        (int(match.group(1)), name)
-        for name in files
-        if (match := _FILE.search(name))
-    )
+    found = matching(files, _FILE)
     if not found:
         raise UserError(f"{folder} holds no label maps; expected {EXPECTED}.")
     classes = tuple(sorted(_NUMBERS))
@@ -77,12 +73,12 @@ def read(folder: pathlib.Path, front: FrontEnd) -> Table:
     for subject, name in cache.show_progress(found):
         volume = _volume(files[name].read(), name)
         for label, structure in enumerate(classes):
-            rng = np.random.default_rng([subject, label])
+            rng = np.random.default_rng([int(subject), label])
             for cut in _cuts(volume, _NUMBERS[structure], rng):
                 small = shrink(paint(cut, rng), front.rows, front.columns)
                 inputs.append(np.rint(255 * np.clip(small, 0, 1)))
                 labels.append(label)
-                recordings.append(subject * len(classes) + label)
+                recordings.append(int(subject) * len(classes) + label)
     return Table(
         name="brains",
         origin=str(folder),

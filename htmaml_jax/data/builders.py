@@ -12,8 +12,6 @@ import io
 import os
 import pathlib
 import sys
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -129,13 +127,7 @@ class _Esc(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _generate_examples(self, clips) -> Iterator[tuple[str, dict]]:
         for clip in clips:
-            try:
-                data = io.BytesIO(clip.file.read())
-            except (OSError, zipfile.BadZipFile, zlib.error) as error:
-                raise UserError(
-                    f"{clip.filename} cannot be read from its archive "
-                    f"({error}); copy or download the archive again."
-                ) from error
+            data = io.BytesIO(clip.file.read())
             wave, rate = audio.decode(data, clip.filename)
             yield (
                 f"{clip.label}/{clip.filename}",

@@ -11,13 +11,11 @@ import dataclasses
 import io
 import pathlib
 import re
-import zipfile
-import zlib
 
 import numpy as np
 
 from htmaml_jax.data import audio, cache
-from htmaml_jax.data.archives import Files, folder_files
+from htmaml_jax.data.archives import Files, folder_files, matching
 from htmaml_jax.data.table import Table
 from htmaml_jax.errors import UserError
 
@@ -39,11 +37,7 @@ def read(folder: pathlib.Path, front: audio.FrontEnd) -> Table:
     """
     front = dataclasses.replace(front, seconds=min(front.seconds, 1.0))
     files = folder_files(folder)
-    found = sorted(
-        (*match.groups(), name)
-        for name in files
-        if (match := _CLIP.search(name))
-    )
+    found = matching(files, _CLIP)
     if not found:
         raise UserError(f"{folder} holds no clips; expected {EXPECTED}.")
     classes = tuple(sorted({row[0] for row in found}))
@@ -87,11 +81,6 @@ def read(folder: pathlib.Path, front: audio.FrontEnd) -> Table:
 def _pictures(files: Files, names: list[str], front: audio.FrontEnd):
     rows = []
     for name in cache.show_progress(names):
-        try:
-            data = io.BytesIO(files[name].read())
-        except (OSError, zipfile.BadZipFile, zlib.error) as error:
-            raise UserError(
-                f"{name} cannot be read ({error}); copy the data again."
-            ) from error
+        data = io.BytesIO(files[name].read())
         rows.append(audio.picture(audio.load_clip(data, front, name), front))
     return np.stack(rows)

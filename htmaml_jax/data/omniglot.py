@@ -12,15 +12,13 @@ from __future__ import annotations
 import io
 import pathlib
 import re
-import zipfile
-import zlib
 from collections.abc import Mapping
 
 import numpy as np
 from PIL import Image
 
 from htmaml_jax.data import cache
-from htmaml_jax.data.archives import Files, folder_files
+from htmaml_jax.data.archives import Files, folder_files, matching
 from htmaml_jax.data.audio import FrontEnd
 from htmaml_jax.data.table import Table
 from htmaml_jax.errors import UserError
@@ -50,11 +48,7 @@ def read(folder: pathlib.Path, front: FrontEnd) -> Table:
             "data.columns must be equal and data.channels 1."
         )
     files = folder_files(folder)
-    found = sorted(
-        (*match.groups(), name)
-        for name in files
-        if (match := _PICTURE.search(name))
-    )
+    found = matching(files, _PICTURE)
     if not found:
         raise UserError(f"{folder} holds no pictures; expected {EXPECTED}.")
     part_of = {f"{row[1]}/{row[2]}": row[0] for row in found}
@@ -99,11 +93,12 @@ def _pictures(files: Files, names: list[str], size: int) -> np.ndarray:
     """Reads and shrinks pictures to [M, size, size, 1] uint8."""
     out = np.empty((len(names), size, size, 1), np.uint8)
     for i, name in enumerate(cache.show_progress(names)):
+        data = io.BytesIO(files[name].read())
         try:
-            picture = Image.open(io.BytesIO(files[name].read())).convert("L")
-        except (OSError, zipfile.BadZipFile, zlib.error) as error:
+            picture = Image.open(data).convert("L")
+        except OSError as error:
             raise UserError(
-                f"{name} cannot be read ({error}); copy the data again."
+                f"{name} is no whole picture ({error}); copy the data again."
             ) from error
         small = picture.resize((size, size), Image.Resampling.BILINEAR)
         out[i, ..., 0] = 255 - np.asarray(small)
