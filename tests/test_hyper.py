@@ -87,7 +87,22 @@ def test_family_starts_as_the_identity_and_leaves_it(family, shape):
         assert np.min(np.abs(moved - weight)) > 0
 
 
-@pytest.mark.parametrize("family,shape", PAIRS)
+@pytest.mark.parametrize("shape", [CONV, VECTOR])
+def test_basis_adds_learned_tensors_by_generated_coefficients(shape):
+    rng = np.random.default_rng(4)
+    module, params, token, weight = start("basis(3)", shape, rng)
+    same = module.apply({"params": params}, token, weight)
+    np.testing.assert_array_equal(same, weight)
+    # Learning can begin: some coefficient is not zero where the basis is.
+    c = token @ params["c"]["kernel"] + params["c"]["bias"]
+    assert np.all(np.abs(c) > 1e-3)
+    basis = draw(rng, (3, *shape))
+    moved = module.apply({"params": {**params, "basis": basis}}, token, weight)
+    wanted = weight + sum(x * b for x, b in zip(c, basis, strict=True))
+    np.testing.assert_allclose(moved, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("family,shape", [*PAIRS, ("basis(3)", CONV)])
 def test_generated_is_what_the_heads_produce(family, shape):
     _, params, token, _ = start(family, shape, np.random.default_rng(1))
     heads = [x for x in params.values() if isinstance(x, dict)]

@@ -22,6 +22,8 @@ import jax.numpy as jnp
 from htmaml_jax.errors import UserError
 
 _ZEROS = nn.initializers.zeros
+# Tokens are about a tenth in size (`Generator.scale`): this makes ones of them.
+_WIDE = nn.initializers.variance_scaling(100.0, "fan_in", "normal")
 FAMILIES = (
     "identity",
     "affine",
@@ -34,6 +36,7 @@ FAMILIES = (
     "rank1",
     "lowrank(r)",
     "lowrank_basis(r,m)",
+    "basis(m)",
     "rows",
 )
 
@@ -81,6 +84,22 @@ class LowRankBasis(nn.Module):
         c = nn.Dense(self.count, kernel_init=_ZEROS, name="c")(token)
         delta = jnp.einsum("k,kmr,knr->mn", c, u, v)
         return weight + delta.reshape(weight.shape)
+
+
+class Basis(nn.Module):
+    """W + sum_k c_k B_k: learned tensors B like W, generated coefficients.
+
+    With as many of them as there are kinds of tasks, each kind can have
+    weights of its own. B starts at zero, the coefficients do not.
+    """
+
+    count: int
+
+    @nn.compact
+    def __call__(self, token: jax.Array, weight: jax.Array) -> jax.Array:
+        basis = self.param("basis", _ZEROS, (self.count, *weight.shape))
+        c = nn.Dense(self.count, kernel_init=_WIDE, name="c")(token)
+        return weight + jnp.tensordot(c, basis, axes=1)
 
 
 class Affine(nn.Module):
@@ -211,6 +230,8 @@ def make(family: str, name: str | None = None) -> nn.Module | None:
     pattern = r"lowrank_basis\(([1-9]\d*), ?([1-9]\d*)\)"
     if found := re.fullmatch(pattern, family):
         return LowRankBasis(int(found[1]), int(found[2]), name=name)
+    if found := re.fullmatch(r"basis\(([1-9]\d*)\)", family):
+        return Basis(int(found[1]), name=name)
     if family in _SIMPLE:
         return _SIMPLE[family](name=name)
     if family == "identity":
@@ -229,6 +250,8 @@ def generated(family: str, shape: Sequence[int]) -> int:
     if found := re.fullmatch(r"lowrank\((\d+)\)", family):
         return int(found[1]) * (m + n)
     if found := re.fullmatch(r"lowrank_basis\(\d+, ?(\d+)\)", family):
+        return int(found[1])
+    if found := re.fullmatch(r"basis\((\d+)\)", family):
         return int(found[1])
     vector = len(shape) == 1
     return {
