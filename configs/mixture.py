@@ -3,7 +3,7 @@
 Task      5-way 1-shot; each task from one of four domains
 Data      Omniglot characters, ESC-50 sounds, Arabic words (both as log-mels),
           brain structures in random contrast (SynthSeg's label maps); all
-          28 x 28, one channel; no class in two splits. They lie in $HTMAML_DATA
+          28 x 28, one channel, in $HTMAML_DATA; no class in two splits
 Command   python -m htmaml_jax.train --config configs/mixture.py
 Rivals    python -m htmaml_jax.train --config configs/mixture.py:system=maml
           One domain alone: configs/mixture.py:system=maml,data.name=omniglot

@@ -167,16 +167,35 @@ def test_brains(tmp_path):
     table = brains.read(tmp_path, SQUARE)
     found = {table.classes[label] for label in table.labels}
     assert found == {"left-thalamus", "right-thalamus"}
-    assert table.inputs.shape == (2 * 2 * 4, 28, 28, 1)
+    assert table.inputs.shape == (2 * 2 * 6, 28, 28, 1)
     np.testing.assert_array_equal(np.unique(table.recordings).size, 4)
     assert brains.read(tmp_path, SQUARE).fingerprint == table.fingerprint
     # Each picture has a contrast of its own.
     assert len({x.tobytes() for x in table.inputs}) == len(table.inputs)
-    (tmp_path / "training_seg_03.nii.gz").write_bytes(b"nothing")
-    with pytest.raises(UserError, match="training_seg_03"):
-        brains.read(tmp_path, SQUARE)
+    whole = label_map()
+    cut = gzip.compress(gzip.decompress(whole)[:1000])
+    for damaged in (b"nothing", whole[:90], gzip.compress(b"none"), cut):
+        (tmp_path / "training_seg_03.nii.gz").write_bytes(damaged)
+        with pytest.raises(UserError, match="training_seg_03") as caught:
+            brains.read(tmp_path, SQUARE)
+        assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="channels=1"):
         brains.read(tmp_path, FrontEnd(rows=28, columns=28, channels=2))
+
+
+def test_brains_of_two_splits_share_no_subject(tmp_path):
+    """Subject 14 is one of the test's, 2 of the training's."""
+    both = label_map(present=(10, 12))
+    for subject in (2, 14):
+        path = tmp_path / f"training_seg_{subject:02}.nii.gz"
+        path.write_bytes(both)
+    table = brains.read(tmp_path, SQUARE)
+    found = [table.classes[label] for label in table.labels]
+    assert found == ["left-thalamus"] * 6 + ["left-putamen"] * 6
+    (tmp_path / "training_seg_14.nii.gz").unlink()
+    (tmp_path / "training_seg_02.nii.gz").write_bytes(label_map(present=(12,)))
+    with pytest.raises(UserError, match="none of the structures"):
+        brains.read(tmp_path, SQUARE)
 
 
 def test_brains_come_to_two_millimetres():
@@ -189,7 +208,7 @@ def test_brains_come_to_two_millimetres():
 def test_a_cut_has_its_structure_in_the_middle():
     volume = brains._volume(label_map(), "made up")
     cuts = list(brains._cuts(volume, 49, np.random.default_rng(0)))
-    assert len(cuts) == 4
+    assert len(cuts) == 6
     for cut in cuts:
         assert cut.shape == (40, 40)
         middle = np.argwhere(cut == 49).mean(0)
@@ -236,7 +255,7 @@ def test_real_mixture(real_data):
     counts = np.bincount(table.labels)
     assert set(counts[table.domain_of == 0]) == {20}
     assert set(counts[table.domain_of == 1]) == {60}
-    assert set(counts[table.domain_of == 2]) == {80}
+    assert set(counts[table.domain_of == 2]) == {36, 42}
     # Strokes are thin.
     ink = table.inputs[table.domain_of[table.labels] == 0]
     assert 0.02 < ink.mean() / 255 < 0.2

@@ -6,7 +6,8 @@ drawn anew for each picture, structure by structure, after the recipe of
 SynthSeg (Billot et al., Medical Image Analysis, 2023): a normal distribution
 for each label, blur, a smooth bias field, a random gamma. So brightness says
 nothing about a class; shapes and neighbours do. The maps are SynthSeg's 20
-training maps (Apache 2.0), at 2 mm.
+training maps (Apache 2.0), at 2 mm. Splits share neither structures nor
+subjects, though a structure's neighbours may belong to another split.
 """
 
 from __future__ import annotations
@@ -51,8 +52,14 @@ _NUMBERS = {
     for text in _STRUCTURES.values()
     for number, name in zip(text.split()[::2], text.split()[1::2], strict=True)
 }
+# Subjects of each split, by number.
+_SUBJECTS = {
+    "train": range(1, 8),
+    "validation": range(8, 14),
+    "test": range(14, 21),
+}
 _FILE = re.compile(r"(?:^|/)training_seg_(\d+)\.nii\.gz$")
-_EACH = 4  # pictures of a structure in a subject
+_EACH = 6  # pictures of a structure in a subject
 _SIDE = 40  # voxels of 2 mm
 _STEP = 2.0  # mm
 
@@ -70,15 +77,29 @@ def read(folder: pathlib.Path, front: FrontEnd) -> Table:
         raise UserError(f"{folder} holds no label maps; expected {EXPECTED}.")
     classes = tuple(sorted(_NUMBERS))
     inputs, labels, recordings = [], [], []
-    for subject, name in cache.show_progress(found):
+    for number, name in cache.show_progress(found):
+        subject = int(number)
         volume = _volume(files[name].read(), name)
+        wanted = {
+            structure
+            for split, names in SPLITS.items()
+            for structure in names
+            if subject in _SUBJECTS[split]
+        }
         for label, structure in enumerate(classes):
-            rng = np.random.default_rng([int(subject), label])
+            if structure not in wanted:
+                continue
+            rng = np.random.default_rng([subject, label])
             for cut in _cuts(volume, _NUMBERS[structure], rng):
                 small = shrink(paint(cut, rng), front.rows, front.columns)
                 inputs.append(np.rint(255 * np.clip(small, 0, 1)))
                 labels.append(label)
-                recordings.append(int(subject) * len(classes) + label)
+                recordings.append(subject * len(classes) + label)
+    if not inputs:
+        raise UserError(
+            f"{folder}: the label maps show none of the structures of their "
+            f"split; expected {EXPECTED}."
+        )
     return Table(
         name="brains",
         origin=str(folder),
@@ -102,17 +123,23 @@ def _volume(data: bytes, name: str) -> np.ndarray:
 
     import nibabel
 
+    damage = (
+        OSError,
+        EOFError,
+        ValueError,
+        zlib.error,
+        nibabel.filebasedimages.ImageFileError,
+        nibabel.spatialimages.HeaderDataError,
+        nibabel.wrapstruct.WrapStructError,
+    )
     try:
         image = nibabel.Nifti1Image.from_bytes(gzip.decompress(data))
         image = nibabel.as_closest_canonical(image)
         volume = np.asarray(image.dataobj).astype(np.int32)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except damage as error:
+        said = " ".join(str(error).split())
         raise UserError(
-            f"{name} is no whole NIfTI file ({error}); copy the data again."
-        ) from error
-    except nibabel.filebasedimages.ImageFileError as error:
-        raise UserError(
-            f"{name} is no NIfTI file ({error}); copy the data again."
+            f"{name} is no whole NIfTI file ({said}); copy the data again."
         ) from error
     steps = [max(1, round(_STEP / s)) for s in image.header.get_zooms()[:3]]
     return volume[tuple(slice(None, None, step) for step in steps)]
