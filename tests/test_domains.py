@@ -91,12 +91,12 @@ def test_joining_keeps_examples_classes_and_splits(mixed):
     assert mixed.name == "bright+dark+grey"
     assert mixed.inputs.dtype == np.uint8
     for row in (0, 30, len(mixed.labels) - 1):
-        name = mixed.classes[mixed.labels[row]].split("/")[0]
+        name = mixed.classes[mixed.labels[row]].split(": ")[0]
         level = {"bright": 255, "dark": 51, "grey": 128}[name]
         assert (mixed.inputs[row] == level).all()
     assert len(set(mixed.recordings)) == len(mixed.recordings)
     assert [len(mixed.splits[s]) for s in draw.SPLITS] == [9, 9, 9]
-    assert mixed.splits["test"][0] == "bright/c4"
+    assert mixed.splits["test"][0] == "bright: c4"
     other = dataclasses.replace(mixed, domain_of=mixed.domain_of[::-1].copy())
     assert other.fingerprint != mixed.fingerprint
 

@@ -10,6 +10,7 @@ from htmaml_jax.data.table import Table
 from htmaml_jax.errors import UserError
 
 SIGN = "+"  # between the names of what is mixed
+OF = ": "  # between the name of a table and that of its class
 # What results call the mixture of configs/mixture.py.
 KNOWN = {"omniglot+esc50-pack+commands+brains": "mixture"}
 
@@ -36,7 +37,7 @@ def join(tables: Sequence[Table]) -> Table:
     splits: dict[str, tuple[str, ...]] = {}
     for table in tables:
         for split, names in table.splits.items():
-            mine = tuple(f"{table.name}/{n}" for n in names)
+            mine = tuple(f"{table.name}{OF}{n}" for n in names)
             splits[split] = splits.get(split, ()) + mine
     inputs = np.empty((examples[-1], *shapes.pop()), np.uint8)
     for table, first in zip(tables, examples, strict=False):
@@ -47,7 +48,7 @@ def join(tables: Sequence[Table]) -> Table:
         inputs=inputs,
         labels=_shifted([t.labels for t in tables], classes),
         recordings=_shifted([t.recordings for t in tables], heard),
-        classes=tuple(f"{t.name}/{c}" for t in tables for c in t.classes),
+        classes=tuple(f"{t.name}{OF}{c}" for t in tables for c in t.classes),
         splits=splits,
         licence=", ".join(dict.fromkeys(t.licence for t in tables)),
         front_end={t.name: dict(t.front_end) for t in tables},

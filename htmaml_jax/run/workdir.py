@@ -75,8 +75,13 @@ def refuse_seen_classes(
         classes themselves is honest under that name.
     """
     earlier = {"validation": ("train",), "test": ("train", "validation")}
+
+    def bare(names):
+        # In a mixture a class is called "esc50: dog".
+        return {name.rpartition(": ")[2] for name in names}
+
     for other in earlier.get(split, ()):
-        both = sorted(set(splits.get(split, ())) & set(seen.get(other, ())))
+        both = sorted(bare(splits.get(split, ())) & bare(seen.get(other, ())))
         if both:
             raise UserError(
                 f"{where} has met {len(both)} of these {split} classes in "
