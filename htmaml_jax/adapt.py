@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -64,14 +65,25 @@ class Model:
         info, self._meta, self._config = evaluate.restore(
             epath.Path(workdir), series
         )
-        if self._config.net.output != "classes":
+        self.data = info["data"]
+        known = self.data["front_end"]
+        if "mels" not in known and "pack" not in known:
             raise UserError(
-                f"{workdir} was trained on {info['data']['name']}, not on "
+                f"{workdir} was trained on {self.data['name']}, not on "
                 "clips; give a run on sounds."
             )
-        self.data = info["data"]
+        if self._config.hyper.kind == "domain" or (
+            self._config.embed.control == "domain"
+        ):
+            raise UserError(
+                f"{workdir} must be told the domain of a task; give a run of "
+                "another system."
+            )
         self._scale = Scale(*info["data"]["scale"])
-        self._front = find.front_end(self._config.data)
+        # As in training, where a data set may have had its own seconds.
+        seconds = known.get("seconds", self._config.data.seconds)
+        front = find.front_end(self._config.data)
+        self._front = dataclasses.replace(front, seconds=seconds)
 
     def read(self, paths: Sequence[pathlib.Path]) -> np.ndarray:
         """Turns sound files into inputs [n, H, W, 1], as in training."""

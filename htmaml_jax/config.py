@@ -22,6 +22,14 @@ SHORTHANDS = {
     "steps": ("train.steps",),
     "split": ("data.split",),
 }
+# Families of functions, and of how many kinds each draws.
+KINDS = {
+    "regression6-0-5": 6,
+    "regression6-5-5": 6,
+    "modes2": 2,
+    "modes3": 3,
+    "modes5": 5,
+}
 # What may differ between a run and its resume.
 FREE = (
     "train.steps",

@@ -81,6 +81,8 @@ def evaluate(
         workdirs.refuse_other_data(workdir, info["data"], told)
     seen = info["data"]["splits"]
     workdirs.refuse_seen_classes(workdir, seen, table.splits, judged.split)
+    if config.hyper.kind == "domain" or config.embed.control == "domain":
+        workdirs.refuse_other_domains(workdir, info["data"], told)
     table = table.standardised(Scale(*info["data"]["scale"]))
     shape = find.fixed_shape(judged)
     source = find.source(
@@ -110,7 +112,9 @@ def evaluate(
         "episodes": judged.episodes,
         **results.summary(values),
         "by_domain": {
-            name: results.summary(values[mine]) for name, mine in of.items()
+            name: results.summary(values[mine])
+            for name, mine in of.items()
+            if mine.sum() > 1
         },
         "values": [round(float(v), 4) for v in values],
         "episodes_id": f"{told['fingerprint']}-{judged.split}-{judged.seed}-0",
@@ -209,6 +213,7 @@ def facts(table: Any) -> dict[str, Any]:
         "fingerprint": table.fingerprint,
         "licence": table.licence,
         "front_end": dict(table.front_end),
+        "domains": list(table.domains),
     }
 
 

@@ -138,7 +138,10 @@ class Learner(Slots):
         """
         outer, problem = self.config.outer, self.problem
         first, second = jax.random.split(key)
-        episode = augment(episode, first, self.way, Strengths(**outer.augment))
+        strengths = Strengths(**outer.augment)
+        if "joint" in meta:  # a class must stay what it is called
+            strengths = strengths._replace(reverse=0.0, shift=0.0, blend=0.0)
+        episode = augment(episode, first, self.way, strengths)
         if "joint" in meta:
             return self._joint_loss(meta, episode)
         start = self.start(

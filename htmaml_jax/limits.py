@@ -7,7 +7,7 @@ import re
 
 from ml_collections import ConfigDict
 
-from htmaml_jax.config import flat
+from htmaml_jax.config import KINDS, flat
 from htmaml_jax.errors import UserError
 
 _CHOICES = {
@@ -98,13 +98,10 @@ def check(config: ConfigDict) -> None:
 
 def _check_slots(config):
     """Refuses fillings that do not go together."""
-    # Late, as all that imports JAX.
-    from htmaml_jax.data.functions import FAMILIES
-
     hyper, inner, embed = config.hyper, config.inner, config.embed
     outer, net, data = config.outer, config.net, config.data
     classes = net.output == "classes"
-    functions = data.name in FAMILIES
+    functions = data.name in KINDS
     wanted = ("mlp", "numbers") if functions else ("conv", "classes")
     try:
         head_steps = re.fullmatch(inner.over, "head/kernel")

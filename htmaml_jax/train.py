@@ -95,6 +95,7 @@ def train(config, workdir: epath.Path) -> dict:
     facts = evaluate.facts(table)
     if record:
         workdirs.refuse_other_data(workdir, record["data"], facts)
+    find.check_domains(config.data, table)
     table = table.standardised()
     facts |= {"scale": list(table.scale), "splits": dict(table.splits)}
     shape = find.training_shape(config.data)

@@ -122,8 +122,9 @@ def test_both_loaders_give_the_same_pieces_of_any_host():
 
 
 def test_wrong_number_of_domains_is_refused():
-    with pytest.raises(UserError, match="6 kinds"):
-        find.load(regression(**{"data.domains": "5"}).data)
+    data = regression(**{"data.domains": "5"}).data
+    with pytest.raises(UserError, match="makes 6; set it to that"):
+        find.check_domains(data, find.load(data))
 
 
 def test_blank_episode_has_the_shapes_of_tasks():

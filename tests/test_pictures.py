@@ -84,14 +84,32 @@ def test_omniglot_without_lists_splits_as_lake(characters):
     assert len(table.splits["validation"]) == 8
 
 
-def test_omniglot_archive_equals_folder(characters, tmp_path):
+def test_omniglot_archive_equals_folder(characters, tmp_path, monkeypatch):
+    monkeypatch.setenv("HTMAML_CACHE", str(tmp_path / "first"))
     folder = omniglot.read(characters, SQUARE)
+    monkeypatch.setenv("HTMAML_CACHE", str(tmp_path / "second"))
     packed = tmp_path / "packed"
     packed.mkdir()
     with zipfile.ZipFile(packed / "omniglot_images.zip", "w") as archive:
         for path in sorted(characters.rglob("*.png")):
             archive.write(path, path.relative_to(characters))
     assert omniglot.read(packed, SQUARE).fingerprint == folder.fingerprint
+    # What is there twice, archived and extracted, counts once.
+    shutil.copytree(characters, packed, dirs_exist_ok=True)
+    assert omniglot.read(packed, SQUARE).fingerprint == folder.fingerprint
+
+
+def test_omniglot_notices_other_pictures_of_the_same_size(characters):
+    before = omniglot.read(characters, SQUARE)
+    path = characters / "images_background/Greek/c0/0.png"
+    size = path.stat().st_size
+    picture = Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    picture.save(path)
+    changed = path.read_bytes()
+    # Padding behind the end of a PNG is not looked at.
+    path.write_bytes(changed.ljust(size, b"\0"))
+    after = omniglot.read(characters, SQUARE)
+    assert after.fingerprint != before.fingerprint
 
 
 def test_omniglot_refusals(characters, tmp_path):
@@ -101,6 +119,12 @@ def test_omniglot_refusals(characters, tmp_path):
     with pytest.raises(UserError, match="holds no pictures"):
         omniglot.read(tmp_path / "empty", SQUARE)
     write_lists(characters)
+    overlap = characters / "val.txt"
+    lists = overlap.read_text()
+    overlap.write_text((characters / "train.txt").read_text())
+    with pytest.raises(UserError, match="share a class"):
+        omniglot.read(characters, SQUARE)
+    overlap.write_text(lists)
     shutil.rmtree(characters / "images_evaluation")
     with pytest.raises(UserError, match="4 classes of the split lists"):
         omniglot.read(characters, SQUARE)
@@ -196,6 +220,15 @@ def test_brains_of_two_splits_share_no_subject(tmp_path):
     (tmp_path / "training_seg_02.nii.gz").write_bytes(label_map(present=(12,)))
     with pytest.raises(UserError, match="none of the structures"):
         brains.read(tmp_path, SQUARE)
+
+
+def test_a_folder_of_label_maps_by_any_name(tmp_path):
+    path = tmp_path / "maps" / "training_seg_01.nii.gz"
+    path.parent.mkdir()
+    path.write_bytes(label_map())
+    data = config.default().data
+    data.update(name="brains", dir=str(path.parent))
+    assert find.load(data).name == "brains"
 
 
 def test_brains_come_to_two_millimetres():

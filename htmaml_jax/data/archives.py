@@ -9,26 +9,43 @@ import pathlib
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from htmaml_jax.errors import UserError
 
+# The last two: an encrypted member, and a compression that is not known.
+_DAMAGE = (
+    OSError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+    RuntimeError,
+    NotImplementedError,
+)
 _DEPTH = 4  # folders below the given one that are looked into
 
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """A file of a tree or an archive: bytes, and how to read it."""
+    """A file of a tree or an archive.
+
+    Attributes:
+      name: its path there.
+      size: in bytes.
+      stamp: changes with its content, as far as one sees without reading.
+      load: reads it.
+    """
 
     name: str
     size: int
+    stamp: str
     load: Callable[[], bytes]
 
     def read(self) -> bytes:
         """Returns what is in it, or says that it is damaged."""
         try:
             return self.load()
-        except (OSError, zipfile.BadZipFile, zlib.error) as error:
+        except _DAMAGE as error:
             raise UserError(
                 f"{self.name} cannot be read ({error}); copy or download the "
                 "data again."
@@ -39,12 +56,19 @@ Files = Mapping[str, File]  # by path below the folder or in the archive
 
 
 def matching(files: Files, pattern: re.Pattern[str]) -> list[tuple[str, ...]]:
-    """Returns (the groups of the pattern, path) of all that fit, sorted."""
-    return sorted(
-        (*match.groups(), path)
-        for path in files
-        if (match := pattern.search(path))
-    )
+    """Returns (the groups of the pattern, path) of all that fit, sorted.
+
+    What an archive and a folder beside it both hold counts once; what macOS
+    adds to archives does not count.
+    """
+    found = {}
+    for path in sorted(files, key=lambda path: (len(path), path)):
+        name = path.rpartition("/")[2]
+        match = pattern.search(path)
+        if match and not (name.startswith("._") or "__MACOSX" in path):
+            key = match[0].lstrip("/")
+            found.setdefault(key, (*match.groups(), path))
+    return sorted(found.values())
 
 
 def zip_files(path: pathlib.Path) -> Files:
@@ -59,6 +83,7 @@ def zip_files(path: pathlib.Path) -> Files:
         info.filename: File(
             info.filename,
             info.file_size,
+            f"{info.CRC:08x}",
             functools.partial(archive.read, info),
         )
         for info in archive.infolist()
@@ -78,5 +103,12 @@ def folder_files(root: pathlib.Path) -> Files:
         for name in names:
             path = here / name
             below = path.relative_to(root).as_posix()
-            out[below] = File(below, path.stat().st_size, path.read_bytes)
+            stat = path.stat()
+            stamp = str(stat.st_mtime_ns)
+            out[below] = File(below, stat.st_size, stamp, path.read_bytes)
     return out
+
+
+def stamps(files: Files, paths: Sequence[str]) -> list[tuple[str, int, str]]:
+    """Lists what a cache of these files must depend on."""
+    return [(path, files[path].size, files[path].stamp) for path in paths]

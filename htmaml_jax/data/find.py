@@ -34,6 +34,7 @@ CLIPS = ("auto", "esc50-pack", "esc50", "esc10", "clips", "synthetic-calls")
 # Readers of one folder each, which they know by its name or what is in it.
 READERS = {"omniglot": omniglot, "commands": commands, "brains": brains}
 NAMES = (*CLIPS, *READERS, *FAMILIES)
+_ESC = ("auto", "esc50-pack", "esc50", "esc10")
 
 
 def front_end(data: Any) -> FrontEnd:
@@ -45,7 +46,7 @@ def front_end(data: Any) -> FrontEnd:
 def load(data: Any) -> Table | Functions:
     """Loads the data that the config group `data` asks for."""
     if data.name in FAMILIES:
-        return _family(data)
+        return FAMILIES[data.name]
     names = data.name.split(mixture.SIGN)
     for name in names:
         if name not in NAMES or (name in FAMILIES and len(names) > 1):
@@ -54,10 +55,11 @@ def load(data: Any) -> Table | Functions:
                 f"{', '.join(NAMES)}, or several of pictures and sounds with "
                 f"{mixture.SIGN!r} between them."
             )
-    if data.domains != len(names):
+    same = [name for name in names if name in _ESC]
+    if len(same) > 1 or len(set(names)) < len(names):
         raise UserError(
-            f"data.domains is {data.domains}, but data.name={data.name} "
-            f"makes {len(names)}; set it to that."
+            f"data.name={data.name} holds the same classes twice; name each "
+            f"once, and one of {', '.join(_ESC)}."
         )
     if len(names) == 1:
         return _load(data)
@@ -77,11 +79,6 @@ def _load(data):
         folder = _folder(data.dir, "data.dir")
         if table := _read(folder, data, front, clips=True):
             return table
-        if data.name in READERS:
-            raise UserError(
-                f"data.dir {folder} holds no {data.name} data: expected "
-                f"{READERS[data.name].EXPECTED}."
-            )
         raise UserError(
             f"data.dir {folder} holds no {data.name} data: expected "
             f"{esc.PACK}/, an ESC-50 tree (meta/esc50.csv and audio/), or "
@@ -121,16 +118,6 @@ def _load(data):
     )
 
 
-def _family(data):
-    family = FAMILIES[data.name]
-    if data.domains != family.kinds:
-        raise UserError(
-            f"data.domains is {data.domains}, but {family.name} has "
-            f"{family.kinds} kinds of functions; set it to that."
-        )
-    return family
-
-
 def _folder(text, source):
     folder = pathlib.Path(text).expanduser()
     if not folder.is_dir():
@@ -142,10 +129,15 @@ def _read(folder, data, front, clips):
     """Reads the first known data set at or below a folder, or None."""
 
     if reader := READERS.get(data.name):
-        for place in (folder / reader.FOLDER, folder):
-            named = place.name == reader.FOLDER and place.is_dir()
-            if named or any((place / mark).exists() for mark in reader.MARKS):
-                return reader.read(place, front)
+        inside = folder / reader.FOLDER
+        # A folder that was given for clips of one's own is looked into
+        # whatever it is called; of a folder of data sets only parts are.
+        if inside.is_dir() or clips:
+            place = inside if inside.is_dir() else folder
+            return reader.read(place, front)
+        named = folder.name == reader.FOLDER
+        if named or any((folder / mark).exists() for mark in reader.MARKS):
+            return reader.read(folder, front)
         return None
 
     def wants(name):
@@ -195,8 +187,8 @@ def domains(
 
     Of a single domain, and of functions, it returns nothing.
     """
-    names = getattr(table, "domains", ("",))
-    if len(names) == 1:
+    names = table.domains
+    if len(names) == 1 or isinstance(table, Functions):
         return {}
     place = draw.SPLITS.index(split)
     drawn = np.array(
@@ -206,6 +198,16 @@ def domains(
         ]
     )
     return {name: drawn == i for i, name in enumerate(names)}
+
+
+def check_domains(data: Any, table: Table | Functions) -> None:
+    """Refuses a count of domains that the data does not have."""
+    count = len(table.domains)
+    if data.domains != count:
+        raise UserError(
+            f"data.domains is {data.domains}, but data.name={data.name} "
+            f"makes {count}; set it to that."
+        )
 
 
 def training_shape(data: Any) -> draw.Shape:

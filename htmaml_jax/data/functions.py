@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from htmaml_jax.config import KINDS
 from htmaml_jax.data.draw import SPLITS, Shape, hashed
 from htmaml_jax.data.sources import Source, index_pieces
 from htmaml_jax.data.table import Scale
@@ -64,6 +65,11 @@ class Functions:
         return {"low": self.low, "noise": NOISE}
 
     @property
+    def domains(self) -> tuple[str, ...]:
+        """Returns a name for each kind."""
+        return tuple(f"kind{i}" for i in range(self.kinds))
+
+    @property
     def scale(self) -> Scale:
         """Inputs and targets stay as published."""
         return Scale([0.0], [1.0])
@@ -80,11 +86,11 @@ class Functions:
 FAMILIES = {
     family.name: family
     for family in (
-        Functions("regression6-0-5", 6, 0.0, 2),
-        Functions("regression6-5-5", 6, -5.0, 2),
-        Functions("modes2", 2, -5.0, 1),
-        Functions("modes3", 3, -5.0, 1),
-        Functions("modes5", 5, -5.0, 1),
+        Functions("regression6-0-5", KINDS["regression6-0-5"], 0.0, 2),
+        Functions("regression6-5-5", KINDS["regression6-5-5"], -5.0, 2),
+        Functions("modes2", KINDS["modes2"], -5.0, 1),
+        Functions("modes3", KINDS["modes3"], -5.0, 1),
+        Functions("modes5", KINDS["modes5"], -5.0, 1),
     )
 }
 

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from htmaml_jax.data import cache
-from htmaml_jax.data.archives import Files, folder_files, matching
+from htmaml_jax.data.archives import Files, folder_files, matching, stamps
 from htmaml_jax.data.audio import FrontEnd
 from htmaml_jax.data.table import Table
 from htmaml_jax.errors import UserError
@@ -62,12 +62,12 @@ def read(folder: pathlib.Path, front: FrontEnd) -> Table:
             f"{folder}: {len(unknown)} classes of the split lists have no "
             f"pictures, first {min(unknown)}; copy the data again."
         )
+    names = [row[3] for row in found]
     key = {
         "kind": "omniglot",
         "size": front.rows,
-        "files": [(row[3], files[row[3]].size) for row in found],
+        "files": stamps(files, names),
     }
-    names = [row[3] for row in found]
     pictures = cache.cached(
         key, lambda: {"inputs": _pictures(files, names, front.rows)}
     )["inputs"]
@@ -112,8 +112,14 @@ def _vinyals(files: Files) -> dict[str, tuple[str, ...]] | None:
         paths = [p for p in files if pathlib.PurePath(p).name == name]
         if not paths:
             return None
-        text = files[min(paths, key=len)].read().decode("utf-8")
+        text = files[min(paths, key=len)].read().decode("utf-8", "replace")
         splits[split] = tuple(sorted(text.split()))
+    every = [name for names in splits.values() for name in names]
+    if len(set(every)) < len(every):
+        raise UserError(
+            "train.txt, val.txt and test.txt share a class or name one "
+            "twice; copy the lists again."
+        )
     return splits
 
 

@@ -62,6 +62,15 @@ def refuse_other_data(where: Any, old: dict, new: dict) -> None:
         )
 
 
+def refuse_other_domains(where: Any, old: dict, new: dict) -> None:
+    """Refuses domains other than those that a system has learned by number."""
+    if old.get("domains") != new["domains"]:
+        raise UserError(
+            f"{where} knows the domains {', '.join(old.get('domains', ()))} "
+            f"by their number; it cannot be judged on {new['name']}."
+        )
+
+
 def refuse_seen_classes(
     where: Any, seen: Mapping, splits: Mapping, split: str
 ) -> None:
