@@ -34,6 +34,7 @@ for seed in ${SEEDS:-0 1 2}; do
                     --config "${config}system=$system,seed=$seed${change:+,$change}"
                 python -m htmaml_jax.evaluate "$run" --out results \
                     --checkpoint "$series" --variant "$mark" \
+                    --config.eval.split=test \
                     --config.eval.episodes="${EPISODES:-2000}" \
                     --config.eval.shot="$shot"
             done
