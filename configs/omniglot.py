@@ -13,7 +13,6 @@ Result
 from htmaml_jax import config
 
 FULL = {
-    "net.width": 64,
     "net.down": "pool",
     "train.steps": 60000,
     "train.tasks": 16,
@@ -25,6 +24,8 @@ def get_config(arg=None):
     c = config.default()
     c.data.update(name="omniglot", way=20, rows=28, columns=28)
     c.eval.way = 20
-    c.net.down = "stem"
+    # Four strided layers of 64 channels, as in MAML's Omniglot network.
+    c.net.update(down="stride", width=64)
+    c.outer.rate = 3e-3
     c.train.update(steps=1000, tasks=4, val_every=0.1, val_episodes=100)
     return config.parse(c, arg, full=FULL)
