@@ -7,9 +7,10 @@ Data      Omniglot characters, ESC-50 sounds, Arabic words (both as log-mels),
 Command   python -m htmaml_jax.train --config configs/mixture.py
 Rivals    python -m htmaml_jax.train --config configs/mixture.py:system=maml
           One domain alone: configs/mixture.py:system=maml,data.name=omniglot
-Hardware
-Minutes
-Result
+Hardware  CPU, 2 cores, AMD EPYC
+Minutes   10, beside another run
+Result    HT-MAML, seed 0, 2000 episodes: 63.8 ± 0.9 % 1-shot, 78.4 ± 0.8 %
+          5-shot. Others: table of README.md
 """
 
 from htmaml_jax import config
