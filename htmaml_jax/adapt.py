@@ -11,6 +11,7 @@ import numpy as np
 from etils import epath
 
 from htmaml_jax import evaluate
+from htmaml_jax.config import needs_domain
 from htmaml_jax.errors import UserError
 
 
@@ -72,9 +73,7 @@ class Model:
                 f"{workdir} was trained on {self.data['name']}, not on "
                 "clips; give a run on sounds."
             )
-        if self._config.hyper.kind == "domain" or (
-            self._config.embed.control == "domain"
-        ):
+        if needs_domain(self._config):
             raise UserError(
                 f"{workdir} must be told the domain of a task; give a run of "
                 "another system."

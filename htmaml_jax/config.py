@@ -156,6 +156,11 @@ def set_field(config: ConfigDict, path: str, text: str) -> None:
     put(config, path, new)
 
 
+def needs_domain(config: Any) -> bool:
+    """Says whether a system is told the number of a task's domain."""
+    return "domain" in (config.hyper.kind, config.embed.control)
+
+
 def put(config: ConfigDict, path: str, value: Any) -> None:
     """Sets the field at a dotted path."""
     *groups, last = path.split(".")

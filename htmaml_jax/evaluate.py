@@ -10,6 +10,7 @@ import numpy as np
 from etils import epath
 
 from htmaml_jax import cli, results
+from htmaml_jax.config import needs_domain
 from htmaml_jax.errors import UserError
 
 _BLOCK = 40  # episodes per compiled call, about
@@ -81,7 +82,7 @@ def evaluate(
         workdirs.refuse_other_data(workdir, info["data"], told)
     seen = info["data"]["splits"]
     workdirs.refuse_seen_classes(workdir, seen, table.splits, judged.split)
-    if config.hyper.kind == "domain" or config.embed.control == "domain":
+    if needs_domain(config):
         workdirs.refuse_other_domains(workdir, info["data"], told)
     table = table.standardised(Scale(*info["data"]["scale"]))
     shape = find.fixed_shape(judged)

@@ -7,7 +7,7 @@ import re
 
 from ml_collections import ConfigDict
 
-from htmaml_jax.config import KINDS, flat
+from htmaml_jax.config import KINDS, flat, needs_domain
 from htmaml_jax.errors import UserError
 
 _CHOICES = {
@@ -138,7 +138,7 @@ def _check_slots(config):
             "embed.reconstruct and embed.clusters need embed.kind=set",
         ),
         (
-            "domain" in (hyper.kind, embed.control) and data.domains < 2,
+            needs_domain(config) and data.domains < 2,
             f"data.name={data.name} has one domain; hyper.kind=domain and "
             "embed.control=domain are for more",
         ),

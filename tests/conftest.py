@@ -15,6 +15,7 @@ os.environ.setdefault(
 
 import numpy as np
 import pytest
+import tiny
 
 from htmaml_jax.data.table import Table
 
@@ -56,15 +57,12 @@ def tiny_table():
     Two consecutive examples were cut from one recording; the classes are
     split 4/2/3.
     """
-    rng = np.random.default_rng(0)
     classes = tuple(f"class{i}" for i in range(9))
     labels = np.repeat(np.arange(9, dtype=np.int32), 12)
-    patterns = rng.random((9, 8, 8, 1))
-    noise = rng.random((len(labels), 8, 8, 1))
     return Table(
         name="tiny",
         origin="tests",
-        inputs=(0.7 * patterns[labels] + 0.3 * noise).astype(np.float32),
+        inputs=tiny.pictures(9, 12, seed=0),
         labels=labels,
         recordings=np.arange(len(labels), dtype=np.int32) // 2,
         classes=classes,

@@ -12,17 +12,14 @@ from htmaml_jax.errors import UserError
 NAMES = "omniglot+brains"
 
 
-def made_up(name, seed):
+def made_up(name):
     """Makes 12 classes of 6 noisy copies of a picture, 8x8."""
-    rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(12, dtype=np.int32), 6)
-    patterns = rng.random((12, 8, 8, 1))
-    noise = rng.random((len(labels), 8, 8, 1))
     classes = tuple(f"c{i:02}" for i in range(12))
     return Table(
         name=name,
         origin="tests",
-        inputs=(0.7 * patterns[labels] + 0.3 * noise).astype(np.float32),
+        inputs=tiny.pictures(12, 6, seed=3),
         labels=labels,
         recordings=np.arange(len(labels), dtype=np.int32),
         classes=classes,
@@ -41,7 +38,7 @@ def runs(tmp_path_factory):
     """Runs of three systems; the readers are replaced for all tests here."""
     root = tmp_path_factory.mktemp("mixture")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(find, "_load", lambda data: made_up(data.name, 3))
+        patch.setattr(find, "_load", lambda data: made_up(data.name))
         for system in ("maml", "multi-maml", "finetune"):
             fields = {
                 "system": system,

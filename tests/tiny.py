@@ -62,3 +62,12 @@ def arguments(
         f"--workdir={workdir}",
         *(f"--config.{name}={value}" for name, value in merged.items()),
     ]
+
+
+def pictures(classes: int, each: int, seed: int) -> np.ndarray:
+    """Draws `each` noisy copies of a picture per class: [M, 8, 8, 1]."""
+    rng = np.random.default_rng(seed)
+    patterns = rng.random((classes, 8, 8, 1))
+    noise = rng.random((classes * each, 8, 8, 1))
+    copies = np.repeat(patterns, each, axis=0)
+    return (0.7 * copies + 0.3 * noise).astype(np.float32)
