@@ -9,8 +9,7 @@ Rivals    python -m htmaml_jax.train --config configs/mixture.py:system=maml
           One domain alone: configs/mixture.py:system=maml,data.name=omniglot
 Hardware  CPU, 2 cores, AMD EPYC
 Minutes   10, beside another run
-Result    HT-MAML, seed 0, 2000 episodes: 63.8 ± 0.9 % 1-shot, 78.4 ± 0.8 %
-          5-shot. Others: table of README.md
+Result    see README.md
 """
 
 from htmaml_jax import config
@@ -51,7 +50,6 @@ def tune(c):
     if c.embed.kind == "set":
         c.embed.reconstruct = 0.1
     if c.system == "htmaml":
-        c.outer.rate = 1e-3
         c.hyper.rules = (
             ("body/conv./kernel", "basis(8)"),
             ("body/norm.*", "affine"),
