@@ -1,4 +1,4 @@
-"""Uses a trained model on one's own clips: load, adapt, predict."""
+"""Uses a trained model on one's own clips or texts: load, adapt, predict."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from htmaml_jax.errors import UserError
 
 
 class Guess(NamedTuple):
-    """What a model says of one clip.
+    """What a model says of one clip or text.
 
     Attributes:
-      path: the clip.
+      item: the path of the clip, or the text.
       name: the most probable class.
       probability: of that class.
       probabilities: of every class.
     """
 
-    path: pathlib.Path
+    item: pathlib.Path | str
     name: str
     probability: float
     probabilities: dict[str, float]
@@ -34,25 +34,25 @@ class Guess(NamedTuple):
 class Specialist:
     """A model adapted to classes of one's own."""
 
-    def __init__(self, read, probabilities, names):
-        self._read, self._probabilities = read, probabilities
+    def __init__(self, model, probabilities, names):
+        self._model, self._probabilities = model, probabilities
         self._names = names
 
-    def predict(self, paths: Iterable[str | pathlib.Path]) -> list[Guess]:
-        """Classifies clips, each on its own.
+    def predict(self, items: Iterable[str | pathlib.Path]) -> list[Guess]:
+        """Classifies clips or texts, each on its own.
 
         Raises:
-          UserError: a file is missing or is not sound.
+          UserError: a file is missing or is not sound, a text is no text.
         """
-        paths = [pathlib.Path(p) for p in paths]
-        if not paths:
+        items = self._model.items(items)
+        if not items:
             return []
-        odds = np.asarray(self._probabilities(self._read(paths)))
+        odds = np.asarray(self._probabilities(self._model.read(items)))
         guesses = []
-        for path, row in zip(paths, odds, strict=True):
+        for item, row in zip(items, odds, strict=True):
             odd = dict(zip(self._names, map(float, row), strict=True))
             name = max(odd, key=odd.get)
-            guesses.append(Guess(path, name, odd[name], odd))
+            guesses.append(Guess(item, name, odd[name], odd))
         return guesses
 
 
@@ -68,10 +68,11 @@ class Model:
         )
         self.data = info["data"]
         known = self.data["front_end"]
-        if "mels" not in known and "pack" not in known:
+        self.texts = "encoder" in known
+        if not (self.texts or "mels" in known or "pack" in known):
             raise UserError(
                 f"{workdir} was trained on {self.data['name']}, not on "
-                "clips; give a run on sounds."
+                "sounds or texts; give a run on these."
             )
         if needs_domain(self._config):
             raise UserError(
@@ -84,20 +85,32 @@ class Model:
         front = find.front_end(self._config.data)
         self._front = dataclasses.replace(front, seconds=seconds)
 
-    def read(self, paths: Sequence[pathlib.Path]) -> np.ndarray:
-        """Turns sound files into inputs [n, H, W, 1], as in training."""
-        from htmaml_jax.data import clips
+    def items(self, items: Iterable[str | pathlib.Path]) -> list:
+        """Returns paths of clips, or texts."""
+        items = list(items)
+        if not self.texts:
+            return [pathlib.Path(item) for item in items]
+        for item in items:
+            if not isinstance(item, str):
+                raise UserError(f"{item!r} is no text; this model reads texts.")
+        return items
 
-        return self._scale(clips.read_clips(paths, self._front))
+    def read(self, items: Sequence[pathlib.Path | str]) -> np.ndarray:
+        """Turns clips or texts into inputs [n, ...], as in training."""
+        from htmaml_jax.data import clips, texts
+
+        if self.texts:
+            return texts.inputs(items, self._config.data)[0]
+        return self._scale(clips.read_clips(items, self._front))
 
     def adapt(
         self, support: Mapping[str, Sequence[str | pathlib.Path]]
     ) -> Specialist:
-        """Adapts to classes given by name, with a few clips each.
+        """Adapts to classes given by name, with a few clips or texts each.
 
         Raises:
-          UserError: fewer than two classes, a class without clips, or a
-            file that is not sound.
+          UserError: fewer than two classes, a class without examples,
+            or one that cannot be read.
         """
         from htmaml_jax.episode import Batch
         from htmaml_jax.run import step
@@ -107,17 +120,22 @@ class Model:
             raise UserError("adapting needs at least two classes.")
         for name in names:
             if not support[name]:
-                raise UserError(f"class {name!r} has no clips; add some.")
+                raise UserError(f"class {name!r} has no examples; add some.")
+            if isinstance(support[name], str):
+                raise UserError(
+                    f"class {name!r} has one text for its examples; give a "
+                    "list of texts."
+                )
         sizes = [len(support[name]) for name in names]
-        paths = [pathlib.Path(p) for name in names for p in support[name]]
+        items = self.items(x for name in names for x in support[name])
         batch = Batch(
-            inputs=self.read(paths),
+            inputs=self.read(items),
             targets=np.repeat(np.arange(len(names), dtype=np.int32), sizes),
-            mask=np.ones(len(paths), np.float32),
+            mask=np.ones(len(items), np.float32),
         )
         learner = evaluate.build(self._config, len(names))
         probabilities = step.specialise(learner, self._meta, batch)
-        return Specialist(self.read, probabilities, names)
+        return Specialist(self, probabilities, names)
 
 
 def load(workdir: str | pathlib.Path, series: str = "best") -> Model:

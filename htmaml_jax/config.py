@@ -30,6 +30,8 @@ KINDS = {
     "modes3": 3,
     "modes5": 5,
 }
+# Collections of texts; "texts" are one's own.
+TEXTS = ("banking77", "clinc150", "hwu64", "liu", "texts")
 # What may differ between a run and its resume.
 FREE = (
     "train.steps",
@@ -48,7 +50,7 @@ OF_TRAINING = (
     *(
         f"data.{name}"
         for name in "domains way shot query min_way min_shot rate window hop "
-        "mels seconds top_db rows columns channels".split()
+        "mels seconds top_db rows columns channels encoder size".split()
     ),
 )
 
@@ -154,6 +156,13 @@ def set_field(config: ConfigDict, path: str, text: str) -> None:
             f"{text!r} is not."
         )
     put(config, path, new)
+
+
+def form(data: Any) -> str:
+    """Says what the examples of `data.name` are: functions, pictures, ..."""
+    if data.name in KINDS:
+        return "functions"
+    return "vectors" if data.name in TEXTS else "pictures"
 
 
 def needs_domain(config: Any) -> bool:

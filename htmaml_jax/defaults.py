@@ -11,6 +11,9 @@ FIELDS: dict[str, Any] = {
         "dir": "",  # where to look first; see README for the order
         "download": False,  # agree to fetch the original archive
         "split": "animals",  # animals | metaaudio
+        "fold": 1,  # of the classes of intents, 1 to 5
+        "encoder": "",  # of texts; see data.texts
+        "size": 384,  # numbers of a text, as its encoder makes them
         "recording": "",  # clips: regular expression with one group
         "loader": "device",  # device | tfdata
         "way": 5,
@@ -30,7 +33,7 @@ FIELDS: dict[str, Any] = {
         "domains": 1,  # kinds of tasks that a task may be of
     },
     "net": {
-        "kind": "conv",  # conv | mlp
+        "kind": "conv",  # conv | mlp | vector
         "output": "classes",  # classes | numbers
         "width": 32,
         "blocks": 4,
@@ -84,6 +87,7 @@ FIELDS: dict[str, Any] = {
         "loss": "last",  # after the last inner step | every
         "second_from": 0.0,  # share of training in first order
         "objective": "meta",  # meta | joint
+        "frozen": "",  # what of meta does not learn: a regular expression
         "rate": 1e-3,
         "warmup": 0.05,
         "floor": 0.02,
@@ -98,6 +102,8 @@ FIELDS: dict[str, Any] = {
             "reverse": 0.0,
             "shift": 0.0,
             "blend": 0.0,
+            "drop": 0.0,
+            "noise": 0.0,
         },
     },
     "train": {

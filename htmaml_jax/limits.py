@@ -7,7 +7,7 @@ import re
 
 from ml_collections import ConfigDict
 
-from htmaml_jax.config import KINDS, flat, needs_domain
+from htmaml_jax.config import flat, form, needs_domain
 from htmaml_jax.errors import UserError
 
 _CHOICES = {
@@ -23,7 +23,7 @@ _CHOICES = {
     "inner.rule": ("sgd", "curvature", "alfa"),
     "inner.through": ("weights", "transform", "adapters"),
     "net.down": ("pool", "stem", "stride"),
-    "net.kind": ("conv", "mlp"),
+    "net.kind": ("conv", "mlp", "vector"),
     "net.output": ("classes", "numbers"),
     "net.norm": ("group", "support", "none"),
     "net.pool": ("flat", "columns", "mean"),
@@ -33,10 +33,25 @@ _CHOICES = {
     "outer.objective": ("meta", "joint"),
     "run.lowering": ("auto", "patches", "blocks", "lax"),
 }
+# What the examples of a data set need: net.kind and net.output.
+_NETS = {
+    "functions": ("mlp", "numbers"),
+    "pictures": ("conv", "classes"),
+    "vectors": ("vector", "classes"),
+}
+_OF_PICTURES = (
+    "roll",
+    "time_mask",
+    "row_mask",
+    "gain",
+    "mix",
+    "reverse",
+    "shift",
+)
 _AT_LEAST_ONE = """
 data.way data.shot data.query data.rows data.columns eval.way eval.shot
 eval.query eval.episodes train.steps train.tasks train.val_episodes net.width
-net.blocks embed.width embed.dim embed.layers data.domains hyper.dim
+net.blocks data.size embed.width embed.dim embed.layers data.domains hyper.dim
 hyper.layers hyper.heads log.every
 """
 _ABOVE_ZERO = "outer.rate outer.clip train.val_every"
@@ -48,7 +63,7 @@ _SHARES = """
 outer.warmup outer.floor outer.second_from outer.augment.roll
 outer.augment.time_mask outer.augment.row_mask outer.augment.mix
 outer.augment.reverse outer.augment.shift outer.augment.blend
-hyper.warmup hyper.blend hyper.dropout
+outer.augment.drop hyper.warmup hyper.blend hyper.dropout
 """
 
 
@@ -101,14 +116,18 @@ def _check_slots(config):
     hyper, inner, embed = config.hyper, config.inner, config.embed
     outer, net, data = config.outer, config.net, config.data
     classes = net.output == "classes"
-    functions = data.name in KINDS
-    wanted = ("mlp", "numbers") if functions else ("conv", "classes")
-    try:
-        head_steps = re.fullmatch(inner.over, "head/kernel")
-    except re.error as error:
-        raise UserError(
-            f"inner.over {inner.over!r} is no regular expression ({error})."
-        ) from error
+    examples = form(data)
+    functions, pictures = examples == "functions", examples == "pictures"
+    wanted = _NETS[examples]
+    for path in ("inner.over", "outer.frozen"):
+        text = flat(config)[path]
+        try:
+            re.compile(text)
+        except re.error as error:
+            raise UserError(
+                f"{path} {text!r} is no regular expression ({error})."
+            ) from error
+    head_steps = re.fullmatch(inner.over, "head/kernel")
     # Who reads the support set with a module of its own, and sees targets.
     reads = embed.kind == "set" or (embed.kind == "blind" and not classes)
     faults = (
@@ -119,11 +138,24 @@ def _check_slots(config):
         ),
         (
             functions and any(outer.augment.values()),
-            "outer.augment is for clips; set all of it to 0 for functions",
+            "outer.augment is not for functions; set all of it to 0",
+        ),
+        (
+            pictures and (outer.augment.drop or outer.augment.noise),
+            "outer.augment.drop and outer.augment.noise are for vectors",
+        ),
+        (
+            examples == "vectors"
+            and any(outer.augment[name] for name in _OF_PICTURES),
+            f"outer.augment.{', '.join(_OF_PICTURES)} are for pictures",
         ),
         (
             functions and (data.min_way or data.min_shot),
             "data.min_way and data.min_shot are for clips; set both to 0",
+        ),
+        (
+            not pictures and embed.body == "own",
+            "embed.body=own is for sounds and pictures",
         ),
         (
             not classes and embed.dim % 4,

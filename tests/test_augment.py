@@ -1,6 +1,7 @@
 """outer/augment.py: what may change, and what must not."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -63,7 +64,7 @@ def test_no_strength_changes_nothing():
 def test_inputs_alone_change_and_only_with_the_key():
     episode = draw_episode()
     strengths = Strengths(0.5, 0.2, 0.2, 0.1, 0.3, 0.5, 0.2, 0.3)
-    assert all(strengths)
+    assert all(strengths[:-2])  # the last two are for vectors
     one, again, other = (
         augment(e, jax.random.key(k), WAY, strengths)
         for e, k in (
@@ -222,3 +223,37 @@ def test_blend_mixes_every_class_with_one_other_by_one_weight():
         weights.append(found[0][1])
     assert steps == set(range(1, WAY))
     assert -1e-4 <= min(weights) and 0.3 < max(weights) <= 0.4 + 1e-4
+
+
+def test_vectors_are_blended_thinned_and_noisy():
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(2 * WAY, 400)).astype(np.float32)
+    side = Batch(
+        jnp.asarray(inputs),
+        np.tile(np.arange(WAY, dtype=np.int32), 2),
+        np.ones(2 * WAY, np.float32),
+    )
+    episode = Episode(side, side, np.int32(5), np.int32(1))
+    thin = many(episode, drop=0.6)
+    gone = thin.support.inputs == 0
+    # The same numbers of every example of a task, of support and query.
+    assert (gone == gone[:, :1]).all()
+    np.testing.assert_array_equal(gone[:, 0], (thin.query.inputs == 0)[:, 0])
+    share = gone[:, 0].mean(axis=1)
+    assert 0.5 < share.max() <= 0.7 and share.min() < 0.1
+    kept = np.sqrt(1 - share)
+    # Lengths stay about what they were.
+    size = np.linalg.norm(thin.support.inputs, axis=-1).mean(axis=1)
+    whole = np.linalg.norm(inputs, axis=-1).mean()
+    np.testing.assert_allclose(size / whole, 1, atol=0.1)
+    assert kept.min() < 0.8  # else the last lines would say nothing
+    noisy = many(episode, noise=0.5)
+    apart = noisy.query.inputs - inputs
+    assert abs(apart.std() / inputs.std() - 0.5) < 0.02
+    assert (apart[:, 0] != apart[:, 1]).all()
+    blended = many(episode, blend=0.5).support.inputs
+    # Mixtures of two examples lie in the span of all, nowhere else.
+    basis = np.linalg.qr(inputs.T)[0]
+    flat = blended.reshape(-1, 400)
+    np.testing.assert_allclose(flat @ basis @ basis.T, flat, atol=1e-4)
+    assert np.abs(blended - inputs).max() > 0.5

@@ -109,7 +109,7 @@ def test_adapting_refuses_what_it_cannot_use(runs, tmp_path):
     noise.write_text("dear diary")
     with pytest.raises(UserError, match="at least two classes"):
         model.adapt({"a": tones})
-    with pytest.raises(UserError, match="'b' has no clips"):
+    with pytest.raises(UserError, match="'b' has no examples"):
         model.adapt({"a": tones, "b": []})
     with pytest.raises(UserError, match="notes.wav"):
         model.adapt({"a": tones, "b": [noise]})

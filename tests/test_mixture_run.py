@@ -92,5 +92,5 @@ def test_a_wrong_count_of_domains_is_refused(runs, tmp_path):
 
 
 def test_pictures_are_no_clips_to_adapt_to(runs):
-    with pytest.raises(UserError, match="not on clips"):
+    with pytest.raises(UserError, match="not on sounds"):
         adapt.load(runs / "maml")

@@ -24,8 +24,9 @@ VERSION = 2
 
 def show_progress(items, progress: bool = True, **options):
     """Wraps an iterable in a progress bar where a terminal watches."""
+    options = {"desc": "front end", **options}
     quiet = not (progress and sys.stderr.isatty())
-    return tqdm.tqdm(items, desc="front end", disable=quiet, **options)
+    return tqdm.tqdm(items, disable=quiet, **options)
 
 
 def stamps(files: Sequence[pathlib.Path]) -> list[tuple[str, int, int]]:
@@ -54,6 +55,12 @@ def cache_dir() -> pathlib.Path:
     return pathlib.Path(base) / "htmaml_jax"
 
 
+def _path(key):
+    text = json.dumps({"version": VERSION, **key}, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:32]
+    return cache_dir() / "features" / f"{digest}.npz"
+
+
 def cached(
     key: Mapping[str, object],
     compute: Callable[[], Mapping[str, np.ndarray]],
@@ -67,9 +74,15 @@ def cached(
       key: everything the arrays depend on, as JSON.
       compute: makes the arrays, by name.
     """
-    text = json.dumps({"version": VERSION, **key}, sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:32]
-    path = cache_dir() / "features" / f"{digest}.npz"
+    if (arrays := read(key)) is None:
+        arrays = dict(compute())
+        write(key, arrays)
+    return arrays
+
+
+def read(key: Mapping[str, object]) -> dict[str, np.ndarray] | None:
+    """Returns what was written under a key, or None."""
+    path = _path(key)
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
@@ -79,8 +92,12 @@ def cached(
         logging.warning("%s cannot be used, computing again: %s", path, error)
     except (zipfile.BadZipFile, zlib.error) as error:
         logging.warning("%s is damaged, computing again: %s", path, error)
-    arrays = dict(compute())
-    temporary = None
+    return None
+
+
+def write(key: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays under a key, whole or not at all."""
+    path, temporary = _path(key), None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
@@ -93,4 +110,3 @@ def cached(
         logging.warning("the feature cache %s was not written: %s", path, error)
         if temporary is not None and os.path.exists(temporary):
             os.remove(temporary)
-    return arrays

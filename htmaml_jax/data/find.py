@@ -14,15 +14,18 @@ from typing import Any
 import jax
 import numpy as np
 
+from htmaml_jax import config as configs
 from htmaml_jax.data import (
     brains,
     commands,
     draw,
     esc,
     functions,
+    intents,
     mixture,
     omniglot,
     sources,
+    texts,
 )
 from htmaml_jax.data.audio import FrontEnd
 from htmaml_jax.data.functions import FAMILIES, Functions
@@ -33,7 +36,7 @@ from htmaml_jax.errors import UserError
 CLIPS = ("auto", "esc50-pack", "esc50", "esc10", "clips", "synthetic-calls")
 # Readers of one folder each, which they know by its name or what is in it.
 READERS = {"omniglot": omniglot, "commands": commands, "brains": brains}
-NAMES = (*CLIPS, *READERS, *FAMILIES)
+NAMES = (*CLIPS, *READERS, *FAMILIES, *configs.TEXTS)
 _ESC = ("auto", "esc50-pack", "esc50", "esc10")
 
 
@@ -47,9 +50,12 @@ def load(data: Any) -> Table | Functions:
     """Loads the data that the config group `data` asks for."""
     if data.name in FAMILIES:
         return FAMILIES[data.name]
+    if data.name in configs.TEXTS:
+        return _texts(data)
     names = data.name.split(mixture.SIGN)
     for name in names:
-        if name not in NAMES or (name in FAMILIES and len(names) > 1):
+        alone = name in (*FAMILIES, *configs.TEXTS)
+        if name not in NAMES or (alone and len(names) > 1):
             raise UserError(
                 f"data.name {name!r} is unknown; choose from "
                 f"{', '.join(NAMES)}, or several of pictures and sounds with "
@@ -71,6 +77,36 @@ def load(data: Any) -> Table | Functions:
     return mixture.join(tables)
 
 
+def _texts(data):
+    place = data.dir or os.environ.get("HTMAML_DATA")
+    if data.name == "texts":
+        if not data.dir:
+            raise UserError(
+                f"data.name=texts needs --config.data.dir: {texts.EXPECTED}."
+            )
+        path = pathlib.Path(data.dir).expanduser()
+        return texts.table(texts.read_file(path), path.stem, None, data)
+    if not place:
+        raise UserError(
+            f"no {data.name} data: give --config.data.dir, a folder with "
+            f"{intents.EXPECTED}."
+        )
+    source = "data.dir" if data.dir else "$HTMAML_DATA"
+    folder = _folder(place, source)
+    table = intents.read(folder, data)
+    if data.dir:
+        return table
+    return dataclasses.replace(table, origin=_travelling(table, folder))
+
+
+def _travelling(table, folder):
+    """Returns the origin without the place of a folder on one machine."""
+    origin = pathlib.Path(table.origin)
+    if origin.is_relative_to(folder):
+        return f"$HTMAML_DATA/{origin.relative_to(folder)}"
+    return table.origin
+
+
 def _load(data):
     front = front_end(data)
     if data.name == "synthetic-calls":
@@ -87,11 +123,8 @@ def _load(data):
     if os.environ.get("HTMAML_DATA"):
         folder = _folder(os.environ["HTMAML_DATA"], "$HTMAML_DATA")
         if table := _read(folder, data, front, clips=data.name == "clips"):
-            # Results travel; the place of a folder on one machine need not.
-            origin = pathlib.Path(table.origin)
-            if origin.is_relative_to(folder):
-                origin = f"$HTMAML_DATA/{origin.relative_to(folder)}"
-            return dataclasses.replace(table, origin=str(origin))
+            origin = _travelling(table, folder)
+            return dataclasses.replace(table, origin=origin)
     if data.name in READERS:
         raise UserError(
             f"no {data.name} data: give --config.data.dir, a folder with "
@@ -233,7 +266,10 @@ def blank_episode(data: Any) -> Episode:
         shape = fixed_shape(data)
         made = functions.build(np, FAMILIES[data.name], shape, 0, 0, 0)
         return jax.tree.map(np.zeros_like, made)
-    shape = (data.way * data.shot, data.rows, data.columns, data.channels)
+    size = (data.rows, data.columns, data.channels)
+    if configs.form(data) == "vectors":
+        size = (data.size,)
+    shape = (data.way * data.shot, *size)
     side = Batch(
         inputs=np.zeros(shape, np.float32),
         targets=np.repeat(np.arange(data.way, dtype=np.int32), data.shot),

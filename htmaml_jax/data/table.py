@@ -28,11 +28,14 @@ class Scale(NamedTuple):
 class Table:
     """All examples of one data set in memory.
 
+    Inputs are pictures [M, H, W, C], float32 in [0, 1] or uint8 in [0, 255]
+    which stands for the same (of sounds row 0 is the lowest frequency), or
+    vectors [M, F] float32, which networks are given as they are.
+
     Attributes:
       name: short name used in results, e.g. "esc50-pack".
       origin: where it came from, for people: a path, or "built-in ...".
-      inputs: [M, H, W, C] float32 in [0, 1], or uint8 in [0, 255] which
-        stands for the same; of sounds row 0 is the lowest frequency.
+      inputs: [M, ...], see above.
       labels: [M] int32, index into `classes`.
       recordings: [M] int32; examples that were cut from the same recording
         share a number, also where their classes differ.
@@ -43,6 +46,7 @@ class Table:
       domains: names of the kinds of tasks; every task is of one of them.
       domain_of: [C] int32, which of them a class belongs to.
       scale: how episodes standardise `inputs`.
+      kind: "pictures" or "vectors".
     """
 
     name: str
@@ -57,6 +61,7 @@ class Table:
     domains: tuple[str, ...] = ("",)
     domain_of: np.ndarray | None = None
     scale: Scale = Scale([0.0], [1.0])
+    kind: str = "pictures"
 
     def __post_init__(self):
         if self.domain_of is None:
@@ -85,8 +90,11 @@ class Table:
     def standardised(self, scale: Scale | None = None) -> Table:
         """Returns the table with a scale, by default its training split's.
 
-        Each domain counts the same, however many examples it has.
+        Each domain counts the same, however many examples it has. What is
+        no picture stays as it is.
         """
+        if self.kind != "pictures":
+            return self
         if scale is None:
             scale = self._measured()
         return dataclasses.replace(self, scale=scale)

@@ -28,6 +28,53 @@ class DenseBody(nn.Module):
         return x
 
 
+class VectorBody(nn.Module):
+    """Residual layers on vectors that another network has made.
+
+    They start at zero, so that features start as the vectors, scaled: what a
+    frozen encoder knows is where learning begins.
+
+    Attributes:
+      width: units inside each layer.
+      layers: number of layers.
+      scale: what vectors are multiplied with at first. With unit vectors
+        and a head of prototypes, logits are then 2 scale^2 times a cosine.
+    """
+
+    width: int = 128
+    layers: int = 1
+    scale: float = 3.0
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, *_: Any) -> jax.Array:
+        """Maps [B, F] to features [B, F]; the rest is for other bodies."""
+        features = inputs.shape[-1]
+        x = Scaled(self.scale, name="norm")(inputs)
+        for i in range(self.layers):
+            y = nn.gelu(nn.Dense(self.width, name=f"dense{i}")(x))
+            back = nn.Dense(
+                features,
+                kernel_init=nn.initializers.zeros,
+                name=f"dense{i}_back",
+            )
+            x = x + back(y)
+        return x
+
+
+class Scaled(nn.Module):
+    """Multiplies and moves each feature, as norm layers do at their end."""
+
+    size: float
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """Maps [B, F] to [B, F]."""
+        shape = inputs.shape[-1:]
+        init = nn.initializers.constant(self.size)
+        scale = self.param("scale", init, shape)
+        return inputs * scale + self.param("bias", nn.initializers.zeros, shape)
+
+
 class Headed(nn.Module):
     """A body and a linear head.
 

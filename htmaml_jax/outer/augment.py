@@ -41,25 +41,39 @@ class Strengths(NamedTuple):
     reverse: float = 0.0
     shift: float = 0.0
     blend: float = 0.0
+    drop: float = 0.0
+    noise: float = 0.0
 
 
 def augment(
     episode: Episode, key: jax.Array, way: int, strengths: Strengths
 ) -> Episode:
-    """Augments support and query inputs [B, H, W, C] of an episode."""
+    """Augments support and query inputs of an episode.
+
+    Pictures are [B, H, W, C]; of vectors [B, F] classes can be blended,
+    numbers left out, and noise added.
+    """
     if not any(strengths):
         return episode
     keys = jax.random.split(key, 4)
+    vectors = episode.support.inputs.ndim == 2
+    kept = _draw_kept(keys[0], episode.support.inputs, strengths.drop)
     classes = _draw_classes(keys[0], way, strengths)
     step, weight = _draw_blend(keys[3], way, strengths.blend)
 
     def side(batch: Batch, key: jax.Array) -> Batch:
         key, other, second = jax.random.split(key, 3)
-        mine = jax.tree.map(lambda x: x[batch.targets], classes)
-        x = jax.vmap(_change_class)(batch.inputs, *mine)
+        x = batch.inputs
+        if not vectors:
+            mine = jax.tree.map(lambda x: x[batch.targets], classes)
+            x = jax.vmap(_change_class)(x, *mine)
         if strengths.blend:
             partner = _partners(batch, (batch.targets + step) % way, second)
             x = (1 - weight) * x + weight * x[partner]
+        if vectors:
+            spread = strengths.noise * jnp.std(x)
+            x = kept * (x + spread * jax.random.normal(other, x.shape))
+            return batch._replace(inputs=x)
         x = _mix(x, batch.mask, other, strengths.mix)
         each = jax.random.split(key, x.shape[0])
         x = jax.vmap(lambda x, k: _change_clip(x, k, strengths))(x, each)
@@ -70,6 +84,17 @@ def augment(
         support=side(episode.support, keys[1]),
         query=side(episode.query, keys[2]),
     )
+
+
+def _draw_kept(key, inputs, share):
+    """Draws which numbers [F] of all vectors of a task stay, and scales them.
+
+    At most `share` of them go: the same task, seen by a lesser encoder.
+    """
+    first, second = jax.random.split(key)
+    gone = jax.random.uniform(first, maxval=share)
+    kept = jax.random.uniform(second, inputs.shape[-1:]) >= gone
+    return kept / jnp.sqrt(1 - gone)
 
 
 def _draw_classes(key, way, strengths):

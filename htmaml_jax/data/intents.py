@@ -1,0 +1,134 @@
+"""Intents: four collections of requests, and the folds of their classes.
+
+BANKING77 (Casanueva et al., 2020), CLINC150 (Larson et al., 2019), HWU64 and
+Liu (both of Liu et al., 2019). Classes are split as in ProtAugment (Dopierre
+et al., ACL 2021), five folds, each with classes of its own for training,
+validation and test.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+from htmaml_jax.data.table import Table
+from htmaml_jax.data.texts import Labelled, json_lines, read_text, table
+from htmaml_jax.errors import UserError
+
+FOLDER = "text_intent"
+FOLDS = range(1, 6)
+# Name here -> name in ProtAugment's repository.
+SETS = {
+    "banking77": "BANKING77",
+    "clinc150": "OOS",
+    "hwu64": "HWU64",
+    "liu": "Liu",
+}
+EXPECTED = (
+    "banking77/ (of PolyAI-LDN/task-specific-datasets), clinc150/ (of "
+    "clinc/oos-eval), hwu64/ (of jianguoz/Few-Shot-Intent-Detection) and "
+    "protaugment_splits/ (of tdopierre/ProtAugment), as on GitHub"
+)
+_SPLITS = {"train": "train", "validation": "valid", "test": "test"}
+
+
+def read(folder: pathlib.Path, data: Any) -> Table:
+    """Reads one collection and one fold.
+
+    Args:
+      folder: holds `EXPECTED`, or a folder with that in it.
+      data: the config group; `name`, `fold`, `encoder` and `size` matter.
+    """
+    if (folder / FOLDER).is_dir():
+        folder = folder / FOLDER
+    if data.fold not in FOLDS:
+        raise UserError(f"data.fold is {data.fold}; there are 1 to 5.")
+    found = _READERS[data.name](folder)
+    splits = _fold(folder, data.name, data.fold)
+    known = set(found.labels)
+    for names in splits.values():
+        if missing := set(names) - known:
+            raise UserError(
+                f"{folder}: fold {data.fold} of {data.name} names the class "
+                f"{min(missing)!r}, which has no texts; copy the data again."
+            )
+    name = f"intent-{data.name}-fold{data.fold}"
+    return table(found, name, splits, data)
+
+
+def _fold(folder, name, fold):
+    where = folder / "protaugment_splits" / "data" / SETS[name]
+    splits = {}
+    for split, mark in _SPLITS.items():
+        text = read_text(where / f"few_shot/0{fold}/labels.{mark}.txt")
+        # HWU64 has a slash where its texts have a low line.
+        names = [x.strip().replace("/", "_") for x in text.splitlines()]
+        splits[split] = tuple(sorted(filter(None, names)))
+    return splits
+
+
+def _banking(folder: pathlib.Path) -> Labelled:
+    texts, labels = [], []
+    for part in ("train", "test"):
+        path = folder / "banking77" / "banking_data" / f"{part}.csv"
+        lines = read_text(path).splitlines(keepends=True)
+        for row in csv.DictReader(lines):
+            texts.append(row["text"])
+            labels.append(row["category"])
+    return Labelled(texts, labels, str(folder / "banking77"), "CC BY 4.0")
+
+
+def clinc(
+    folder: pathlib.Path, parts: Iterable[str] = ("train", "val", "test")
+) -> Labelled:
+    """Reads parts of CLINC150; "oos_test" and the like are out of scope."""
+    path = folder / "clinc150" / "data" / "data_full.json"
+    try:
+        found = json.loads(read_text(path))
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON ({error}).") from error
+    rows = [row for part in parts for row in found[part]]
+    return Labelled(
+        [row[0] for row in rows],
+        [row[1] for row in rows],
+        str(folder / "clinc150"),
+        "CC BY 3.0",
+    )
+
+
+def _hwu(folder: pathlib.Path) -> Labelled:
+    texts, labels = [], []
+    for part in ("train", "valid", "test"):
+        where = folder / "hwu64" / "Datasets" / "HWU64" / part
+        mine = read_text(where / "seq.in").splitlines()
+        names = read_text(where / "label").splitlines()
+        if len(mine) != len(names):
+            raise UserError(
+                f"{where}: {len(mine)} texts but {len(names)} labels; copy "
+                "the data again."
+            )
+        texts += mine
+        labels += names
+    return Labelled(texts, labels, str(folder / "hwu64"), "CC BY 4.0")
+
+
+def _liu(folder: pathlib.Path) -> Labelled:
+    path = folder / "protaugment_splits" / "data" / "Liu" / "full.jsonl"
+    rows = json_lines(read_text(path), path)
+    return Labelled(
+        [row["sentence"] for row in rows],
+        [row["label"] for row in rows],
+        str(path.parent),
+        "CC BY 4.0",
+    )
+
+
+_READERS = {
+    "banking77": _banking,
+    "clinc150": clinc,
+    "hwu64": _hwu,
+    "liu": _liu,
+}

@@ -1,0 +1,171 @@
+"""Texts as examples: what a network is given of them, and one's own files.
+
+Three forms, chosen by `data.encoder`: token ids of hashed n-grams for the
+built-in network ("ngrams"), vectors of a frozen sentence encoder (its name or
+folder), or the token ids of such an encoder ("tokens:" before the same), which
+is then the base network itself.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from htmaml_jax.data import sentence
+from htmaml_jax.data.table import Table, split_classes
+from htmaml_jax.errors import UserError
+
+EXPECTED = "a .csv or .tsv with columns text and label, or a .jsonl with both"
+_LINES = (".csv", ".tsv", ".jsonl")
+
+
+class Labelled(NamedTuple):
+    """Texts of one data set.
+
+    Attributes:
+      texts: [M].
+      labels: [M] class names.
+      origin: where they came from.
+      licence: as their publisher states it.
+    """
+
+    texts: list[str]
+    labels: list[str]
+    origin: str
+    licence: str
+
+
+def inputs(texts: Sequence[str], data: Any) -> tuple[np.ndarray, dict]:
+    """Turns texts into what the network is given.
+
+    Args:
+      texts: any, in any script; an empty one is a text, too.
+      data: the config group; `encoder` and `size` matter.
+
+    Returns:
+      Inputs [M, size], and the settings that made them.
+
+    Raises:
+      UserError: the encoder is missing, or its vectors have another size.
+    """
+    encoder = sentence.load(data.encoder)
+    made, cut = encoder.cached(texts)
+    if made.shape[1] != data.size:
+        raise UserError(
+            f"data.size is {data.size}, but vectors of {data.encoder} have "
+            f"{made.shape[1]} numbers; set it to that."
+        )
+    settings = {
+        "encoder": encoder.name,
+        "length": encoder.length,
+        "cut": int(cut.sum()),
+    }
+    return made, settings
+
+
+def table(
+    found: Labelled,
+    name: str,
+    splits: Mapping[str, tuple[str, ...]] | None,
+    data: Any,
+) -> Table:
+    """Makes the example table of a data set.
+
+    Texts that are alike but for case and blanks count as one recording: the
+    query of a task never repeats its support.
+
+    Args:
+      found: the texts.
+      name: of the data, as in results.
+      splits: split name -> class names; by a hash of the names if None.
+      data: see `inputs`.
+    """
+    classes = tuple(sorted(set(found.labels)))
+    position = {name: i for i, name in enumerate(classes)}
+    plain = [" ".join(text.lower().split()) for text in found.texts]
+    _, recordings = np.unique(plain, return_inverse=True)
+    made, settings = inputs(found.texts, data)
+    return Table(
+        name=name,
+        origin=found.origin,
+        inputs=made,
+        labels=np.array([position[x] for x in found.labels], np.int32),
+        recordings=recordings.astype(np.int32),
+        classes=classes,
+        splits=splits or split_classes(classes),
+        licence=found.licence,
+        front_end=settings,
+        kind="vectors",
+    )
+
+
+def read_file(path: pathlib.Path) -> Labelled:
+    """Reads labelled texts of one's own.
+
+    Raises:
+      UserError: the file is of no known form, has a line without text or
+        label, or is not UTF-8.
+    """
+    if path.suffix not in _LINES:
+        raise UserError(f"{path} is not {EXPECTED}.")
+    rows = _rows(path)
+    for number, row in enumerate(rows, 1):
+        for column in ("text", "label"):
+            if not isinstance(row.get(column), str):
+                raise UserError(
+                    f"{path}: entry {number} has no {column}; expected "
+                    f"{EXPECTED}."
+                )
+    return Labelled(
+        [row["text"] for row in rows],
+        [row["label"] for row in rows],
+        str(path),
+        "your own",
+    )
+
+
+def read_text(path: pathlib.Path) -> str:
+    """Returns the text of a file in UTF-8, with or without its mark."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is not UTF-8 (byte {error.start}); convert it, for "
+            f"example: iconv -f latin1 -t utf-8 {path.name}"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); check the path."
+        ) from error
+
+
+def _rows(path):
+    text = read_text(path)
+    if path.suffix == ".jsonl":
+        return json_lines(text, path)
+    mark = "\t" if path.suffix == ".tsv" else ","
+    lines = text.splitlines(keepends=True)
+    return list(csv.DictReader(lines, delimiter=mark))
+
+
+def json_lines(text: str, path: pathlib.Path) -> list[dict]:
+    """Reads one JSON object per line."""
+    rows = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise UserError(
+                f"{path}: line {number} is no JSON ({error}); correct it."
+            ) from error
+        if not isinstance(row, dict):
+            raise UserError(f"{path}: line {number} is no JSON object.")
+        rows.append(row)
+    return rows

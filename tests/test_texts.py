@@ -1,0 +1,206 @@
+"""Texts: files of one's own, the four collections, and a run through doors."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+from test_config import parsed, refused
+from test_sentence import make_folder
+
+from htmaml_jax import adapt, config, evaluate, limits, train
+from htmaml_jax.data import draw, find, intents, texts
+
+WORDS = "where is my card please".split()
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    return make_folder(tmp_path_factory.mktemp("model") / "enc", unit=True)
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """Twenty classes, each two words and their order, nine texts each."""
+    path = tmp_path_factory.mktemp("own") / "mine.csv"
+    pairs = [(a, b) for a in WORDS for b in WORDS if a != b]
+    lines = ["text,label"]
+    for i, (a, b) in enumerate(pairs):
+        lines += [f"{a} {b} {n * (b + ' ')},class {i}" for n in range(9)]
+    path.write_text("\n".join(lines), "utf-8")
+    return path
+
+
+def fields(own, encoder, **more):
+    data = config.default().data
+    data.update(name="texts", dir=str(own), encoder=str(encoder), size=8)
+    data.update(more)
+    return data
+
+
+def test_forms_of_files(tmp_path):
+    rows = [("wo ist, meine Karte?", "a"), ("بطاقتي\u202e", "b"), ("", "a")]
+    for name, text in (
+        (
+            "x.csv",
+            '\ufefftext,label\n"wo ist, meine Karte?",a\n'
+            'بطاقتي\u202e,b\n"",a\n',
+        ),
+        (
+            "x.tsv",
+            "label\ttext\na\two ist, meine Karte?\nb\tبطاقتي\u202e\na\t\n",
+        ),
+        (
+            "x.jsonl",
+            "\n\n".join(json.dumps({"text": t, "label": x}) for t, x in rows),
+        ),
+    ):
+        path = tmp_path / name
+        path.write_text(text, "utf-8")
+        found = texts.read_file(path)
+        assert list(zip(found.texts, found.labels, strict=True)) == rows
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("x.txt", b"text,label", ("is not a .csv",)),
+        ("x.csv", b"text;label\nhello;a", ("entry 1 has no text",)),
+        ("x.csv", b"text,label\nhello", ("entry 1 has no label",)),
+        ("x.csv", "text,label\ncafé,a".encode("latin1"), ("not UTF-8",)),
+        ("x.jsonl", b'{"text": "a", "label": 3}', ("entry 1 has no label",)),
+        ("x.jsonl", b'{"text": "a"\n', ("line 1 is no JSON",)),
+        ("x.jsonl", b"[1, 2]\n", ("line 1 is no JSON object",)),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    refused(lambda: texts.read_file(tmp_path / name), name, *words)
+    refused(lambda: texts.read_file(tmp_path / "no.csv"), "no.csv")
+
+
+def test_no_query_repeats_its_support(encoder):
+    found = texts.Labelled(
+        ["my card", " My  CARD", "card", "is"] * 2, ["a"] * 8, "here", "none"
+    )
+    data = fields("", encoder)
+    table = texts.table(found, "x", {"train": ("a",)}, data)
+    assert len(set(table.recordings[[0, 1, 4, 5]])) == 1
+    assert len(set(table.recordings)) == 3
+    np.testing.assert_array_equal(table.inputs[0], table.inputs[4])
+    assert table.standardised() is table  # vectors stay as they were made
+
+
+def test_the_size_of_vectors_is_checked(own, encoder):
+    data = fields(own, encoder, size=9)
+    refused(lambda: find.load(data), "data.size is 9", "8 numbers")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("data.name=liu", ("net.kind=vector",)),
+        (
+            "data.name=liu,net.kind=vector,embed.kind=set,embed.body=own",
+            ("embed.body=own",),
+        ),
+        ("outer.frozen=(", ("outer.frozen", "regular expression")),
+        ("outer.augment.noise=0.1", ("are for vectors",)),
+        ("data.name=liu,net.kind=vector,outer.augment.roll=0.1", ("roll",)),
+        ("outer.augment.drop=1.0", ("outer.augment.drop", "below 1")),
+    ],
+)
+def test_configs_that_cannot_work(text, words):
+    refused(lambda: limits.check(parsed(text)), *words)
+
+
+@pytest.mark.parametrize("name", intents.SETS)
+def test_folds_of_real_collections(real_data, name, monkeypatch):
+    """The counts of ProtAugment's folds, and of the published texts."""
+    sizes = {
+        "banking77": (13083, {(25, 25, 27)}),
+        "clinc150": (22500, {(50, 50, 50)}),
+        "liu": (25478, {(18, 18, 18)}),
+        "hwu64": (
+            11106,
+            {(16, 23, 25), (30, 15, 19), (24, 18, 22), (20, 15, 29)}
+            | {(25, 11, 28)},
+        ),
+    }
+    monkeypatch.setattr(
+        texts, "inputs", lambda t, d: (np.zeros((len(t), 1), np.float32), {})
+    )
+    shapes, held = set(), set()
+    for fold in intents.FOLDS:
+        data = fields("", "", name=name, fold=fold, dir=str(real_data))
+        table = find.load(data)
+        shapes.add(tuple(len(table.splits[s]) for s in draw.SPLITS))
+        held.add(table.splits["test"])
+        taken = [c for names in table.splits.values() for c in names]
+        assert len(set(taken)) == len(taken) == len(table.classes)
+        draw.make_pool(table, "test", draw.Shape(5, 5, 5, 5, 5))
+    assert (len(table.labels), shapes) == sizes[name]
+    assert len(held) == 5
+    data.fold = 6
+    refused(lambda: find.load(data), "data.fold is 6", "1 to 5")
+
+
+@pytest.fixture(scope="module")
+def run(own, encoder, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run") / "texts"
+    train.main(arguments(own, encoder, workdir))
+    return workdir
+
+
+def arguments(own, encoder, workdir, system="htmaml", **more):
+    values = {
+        "system": system,
+        "data.name": "texts",
+        "data.encoder": encoder,
+        "data.size": 8,
+        "net.kind": "vector",
+        "net.width": 8,
+        "hyper.head": "prototype",
+        "hyper.rules": '(("body/.*", "affine"), ("head/kernel", "rows"))',
+        "outer.augment.noise": 0.1,
+        "outer.augment.drop": 0.2,
+        **more,
+    }
+    return tiny.arguments(own, workdir, **values)
+
+
+def test_a_run_through_the_doors(run):
+    found = evaluate.evaluate(run)
+    assert found["benchmark"] == found["data"]["name"] == "mine"
+    assert found["data"]["front_end"]["length"] == 20
+    assert found["mean"] > 0.5  # chance is a third
+
+
+def test_adapting_to_texts(run):
+    model = adapt.load(run)
+    few = {"card": ["my card"], "please": ["please where", "please where"]}
+    specialist = model.adapt(few)
+    guesses = specialist.predict(["my card", "please where", "", "😀"])
+    assert [g.item for g in guesses][:2] == ["my card", "please where"]
+    card = [g.probabilities["card"] for g in guesses]
+    assert card[0] > card[1]
+    assert all(0 <= g.probability <= 1 for g in guesses)
+    assert specialist.predict([]) == []
+    refused(lambda: specialist.predict([3]), "3 is no text")
+    refused(lambda: model.adapt({"a": "one", "b": ["x"]}), "list of texts")
+    refused(lambda: model.adapt({"a": [], "b": ["x"]}), "'a' has no examples")
+
+
+def test_frozen_parameters_stay(own, encoder, tmp_path):
+    """The frozen encoder and nearest prototypes: what all must beat."""
+    workdir = tmp_path / "frozen"
+    frozen = {"outer.frozen": ".*", "hyper.rules": "()"}
+    train.main(arguments(own, encoder, workdir, "protonet", **frozen))
+    _, meta, _ = evaluate.restore(workdir)
+    scale = meta["base"]["body"]["norm"]["scale"]
+    np.testing.assert_array_equal(scale, np.full(8, 3.0, np.float32))
+    frozen["outer.frozen"] = "nothing"
+    with pytest.raises(Exception, match="matches nothing that is learned"):
+        train.main(
+            arguments(own, encoder, tmp_path / "b", "protonet", **frozen)
+        )
