@@ -35,6 +35,7 @@ TEXTS = ("banking77", "clinc150", "hwu64", "liu", "texts")
 # What may differ between a run and its resume.
 FREE = (
     "train.steps",
+    "pretrain.",
     "eval.",
     "run.",
     "log.",

@@ -47,6 +47,7 @@ FIELDS: dict[str, Any] = {
         "control": "none",  # none | constant | shuffled | domain
         "body": "base",  # base: features of the base network | own
         "width": 16,  # of a body of its own
+        "pretrained": "",  # its start: a workdir of pretrain
         "dim": 64,
         "layers": 2,  # of the transformer over examples (regression)
         "statistics": False,  # add those of gradients and weights
@@ -105,6 +106,19 @@ FIELDS: dict[str, Any] = {
             "drop": 0.0,
             "noise": 0.0,
         },
+    },
+    "pretrain": {
+        "steps": 1000,
+        "batch": 256,  # clips, each in two views
+        "rate": 3e-3,
+        "decay": 1e-4,  # weight decay
+        "temperature": 0.2,
+        "width": 64,  # of the projection
+        "crop": 0.6,  # share of the time that a view keeps
+        "time_mask": 0.2,
+        "row_mask": 0.2,
+        "gain": 0.3,
+        "mix": 0.3,
     },
     "train": {
         "steps": 1000,

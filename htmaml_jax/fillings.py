@@ -49,11 +49,14 @@ def encoder(config: Any) -> nn.Module | None:
     more = (embed.clusters, embed.reconstruct > 0)
     if not PROBLEMS[config.net.output].classes:
         return PairEncoder(embed.dim, embed.layers, 4, *more)
-    own = None
-    if embed.body == "own":
-        blocks = config.net.blocks
-        own = ConvBody(embed.width, blocks, "stem", "group", "mean")
+    own = own_body(config) if embed.body == "own" else None
     return SetEncoder(embed.dim, own, embed.kind == "blind", *more)
+
+
+def own_body(config: Any) -> nn.Module:
+    """Returns the encoder of pictures that `pretrain` teaches as well."""
+    blocks = config.net.blocks
+    return ConvBody(config.embed.width, blocks, "stem", "group", "mean")
 
 
 def lines(config: Any, base: Any) -> list[rules.Line]:

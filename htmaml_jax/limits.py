@@ -52,18 +52,23 @@ _AT_LEAST_ONE = """
 data.way data.shot data.query data.rows data.columns eval.way eval.shot
 eval.query eval.episodes train.steps train.tasks train.val_episodes net.width
 net.blocks data.size embed.width embed.dim embed.layers data.domains hyper.dim
-hyper.layers hyper.heads log.every
+hyper.layers hyper.heads log.every pretrain.steps pretrain.batch pretrain.width
 """
-_ABOVE_ZERO = "outer.rate outer.clip train.val_every"
+_ABOVE_ZERO = """
+outer.rate outer.clip train.val_every pretrain.rate pretrain.temperature
+pretrain.crop
+"""
 _NOT_NEGATIVE = """
 inner.steps inner.size inner.clip embed.clusters embed.reconstruct run.chunk
 run.devices outer.decay hyper.scale hyper.move_penalty outer.augment.gain
+pretrain.decay pretrain.gain outer.augment.noise
 """
 _SHARES = """
 outer.warmup outer.floor outer.second_from outer.augment.roll
 outer.augment.time_mask outer.augment.row_mask outer.augment.mix
 outer.augment.reverse outer.augment.shift outer.augment.blend
 outer.augment.drop hyper.warmup hyper.blend hyper.dropout
+pretrain.time_mask pretrain.row_mask pretrain.mix
 """
 
 
@@ -158,6 +163,10 @@ def _check_slots(config):
             "embed.body=own is for sounds and pictures",
         ),
         (
+            embed.pretrained and embed.body != "own",
+            "embed.pretrained needs embed.body=own",
+        ),
+        (
             not classes and embed.dim % 4,
             "embed.dim must be a multiple of 4, the encoder's heads",
         ),
@@ -221,6 +230,7 @@ def _check_ranges(fields):
         (_AT_LEAST_ONE, lambda x: x >= 1, "at least 1"),
         (_ABOVE_ZERO, lambda x: x > 0, "positive"),
         (_NOT_NEGATIVE, lambda x: x >= 0, "0 or more"),
+        ("pretrain.crop", lambda x: x <= 1, "at most 1"),
         (_SHARES, lambda x: 0 <= x < 1, "at least 0 and below 1"),
         ("run.seed eval.seed", lambda x: 0 <= x < 2**31, "in 0 .. 2**31 - 1"),
     )

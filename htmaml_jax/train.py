@@ -64,7 +64,7 @@ def train(config, workdir: epath.Path) -> dict:
     import jax
     import numpy as np
 
-    from htmaml_jax import evaluate, results, systems
+    from htmaml_jax import evaluate, pretrain, results, systems
     from htmaml_jax.data import find
     from htmaml_jax.nets import conv
     from htmaml_jax.run import checkpoints, hosts, logs, machine, signals, step
@@ -114,6 +114,9 @@ def train(config, workdir: epath.Path) -> dict:
     shared = meshes.replicate(mesh, source.shared)
     blank = find.blank_episode(config.data)
     state = step.init_state(learner, optimizer, key, blank)
+    if config.embed.pretrained and not begun:
+        meta = pretrain.install(state.meta, config, table.splits)
+        state = state._replace(meta=meta)
     state = meshes.replicate(mesh, state)
     sizes = systems.sizes(state.meta)
     hosts.say(f"system: {config.system}, parameters: {sizes}")

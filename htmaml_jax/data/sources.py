@@ -66,15 +66,45 @@ def examples_of(table: Table) -> Examples:
     return Examples(table.inputs, *scale)
 
 
+def standard(xp, examples: Examples, rows: Any) -> Any:
+    """Gathers rows [n] as inputs [n, ...], standardised."""
+    inputs = examples.inputs[rows].astype(xp.float32)
+    return (inputs - examples.mean) / examples.deviation
+
+
+def batches(
+    table: Table, rows: np.ndarray, size: int = 256
+) -> Iterator[np.ndarray]:
+    """Yields inputs [size, ...] of rows; the last ones repeat."""
+    examples = examples_of(table)
+    for first in range(0, len(rows), size):
+        mine = rows[first : first + size]
+        yield standard(np, examples, np.resize(mine, size))
+
+
+def clips(table: Table, rows: np.ndarray, size: int) -> tuple[Any, Callable]:
+    """Returns (shared, sample) that draws `size` of the rows, none twice.
+
+    `sample` maps (shared, key) to inputs [size, ...] and recordings [size],
+    in a compiled step.
+    """
+    shared = (examples_of(table), table.recordings, np.asarray(rows))
+
+    def sample(shared, key):
+        examples, recordings, rows = shared
+        drawn = jax.random.choice(key, rows, (size,), replace=False)
+        return standard(jnp, examples, drawn), recordings[drawn]
+
+    return shared, sample
+
+
 def assemble(xp, examples: Examples, drawn: draws.Draw, index) -> Episode:
     """Gathers the rows of a draw into an Episode, standardised."""
 
     def side(rows, mask):
         way, places = rows.shape
-        rows = rows.reshape(-1)
-        inputs = examples.inputs[rows].astype(xp.float32)
         return Batch(
-            inputs=(inputs - examples.mean) / examples.deviation,
+            inputs=standard(xp, examples, rows.reshape(-1)),
             targets=xp.repeat(xp.arange(way, dtype=xp.int32), places),
             mask=mask.reshape(-1).astype(xp.float32),
         )

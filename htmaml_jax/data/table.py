@@ -112,6 +112,21 @@ class Table:
         deviation = np.sqrt(np.maximum(square - mean**2, 1e-12))
         return Scale(mean.tolist(), deviation.tolist())
 
+    def rows_of(self, split: str) -> np.ndarray:
+        """Returns the rows [n] of a split."""
+        return np.flatnonzero(np.isin(self.labels, self.of_split(split)))
+
+    def with_features(self, rows: np.ndarray, features: np.ndarray) -> Table:
+        """Returns the table with vectors for the inputs of some rows.
+
+        All other rows are zero.
+        """
+        inputs = np.zeros((len(self.labels), features.shape[1]), np.float32)
+        inputs[rows] = features
+        return dataclasses.replace(
+            self, inputs=inputs, kind="vectors", scale=Scale([0.0], [1.0])
+        )
+
     def of_split(self, split: str) -> np.ndarray:
         """Returns the sorted class indices [C] of a split."""
         if split not in self.splits:

@@ -86,6 +86,16 @@ def augment(
     )
 
 
+def change_clips(
+    inputs: jax.Array, key: jax.Array, strengths: Strengths
+) -> jax.Array:
+    """Changes clips [B, H, W, C] one by one: all that leaves classes alone."""
+    first, second = jax.random.split(key)
+    x = _mix(inputs, jnp.ones(len(inputs)), first, strengths.mix)
+    each = jax.random.split(second, len(inputs))
+    return jax.vmap(lambda x, k: _change_clip(x, k, strengths))(x, each)
+
+
 def _draw_kept(key, inputs, share):
     """Draws which numbers [F] of all vectors of a task stay, and scales them.
 

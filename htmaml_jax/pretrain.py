@@ -1,0 +1,214 @@
+"""Pre-trains the task encoder: python -m htmaml_jax.pretrain --config FILE.
+
+Contrastive, on the recordings of the meta-training classes, without labels.
+`train` starts from it with --config.embed.pretrained=WORKDIR.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from etils import epath
+
+from htmaml_jax import cli
+from htmaml_jax.errors import UserError
+
+_TASKS = 1000  # validation tasks that features are scored by
+_EVERY = 50  # updates per log line
+
+
+def main(argv: Sequence[str]) -> None:
+    """Pre-trains in a new workdir."""
+    parser = argparse.ArgumentParser(
+        prog="python -m htmaml_jax.pretrain",
+        description="Pre-train the task encoder on unlabelled clips.",
+        epilog="Any field: --config.GROUP.FIELD=VALUE; those of the group "
+        "pretrain are listed in defaults.py.",
+    )
+    parser.add_argument(
+        "--config", required=True, metavar="FILE[:name=value,...]"
+    )
+    parser.add_argument(
+        "--workdir",
+        type=epath.Path,
+        help="a new folder (default: runs/CONFIG-pretrain-sSEED)",
+    )
+    flags, overrides = cli.parse(parser, argv)
+    config, name = cli.read_config(flags.config, overrides)
+    name = f"{name}-pretrain-s{config.run.seed}"
+    pretrain(config, flags.workdir or epath.Path("runs") / name)
+
+
+def pretrain(config: Any, workdir: epath.Path) -> dict[str, Any]:
+    """Pre-trains the encoder of a config.
+
+    Returns:
+      The scores of its features before and after.
+    """
+    import jax
+    import optax
+
+    from htmaml_jax import evaluate, fillings
+    from htmaml_jax.data import find, sources
+    from htmaml_jax.embed.contrastive import Projected
+    from htmaml_jax.outer.augment import Strengths
+    from htmaml_jax.outer.views import Views
+    from htmaml_jax.run import checkpoints, logs, machine, pretraining
+    from htmaml_jax.run import workdir as workdirs
+
+    # ---------------------------------------------------------------- data
+    machine.use_cache()
+    wanted = config.pretrain
+    if workdirs.read(workdir):
+        raise UserError(f"{workdir} holds a run; use another --workdir.")
+    table = find.load(config.data)
+    print(f"data: {table.name} ({table.origin}), {table.describe()}")
+    if getattr(table, "kind", "") != "pictures":
+        raise UserError(
+            f"data.name={config.data.name} is neither sounds nor pictures; "
+            "only these are pre-trained on."
+        )
+    table = table.standardised()
+    facts = evaluate.facts(table)
+    facts |= {"scale": list(table.scale), "splits": dict(table.splits)}
+    rows, held = table.rows_of("train"), table.rows_of("validation")
+    batch = min(wanted.batch, len(rows))
+    shared, sample = sources.clips(table, rows, batch)
+
+    # --------------------------------------------------------------- model
+    body = fillings.own_body(config)
+    network = Projected(body, wanted.width)
+    names = ("time_mask", "row_mask", "gain", "mix")
+    changes = Strengths(**{name: wanted[name] for name in names})
+    views = Views(wanted.crop, changes)
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, wanted.rate, max(1, wanted.steps // 20), max(2, wanted.steps)
+    )
+    optimizer = optax.adamw(schedule, weight_decay=wanted.decay)
+    key = jax.random.key(config.run.seed)
+    example = next(sources.batches(table, rows, 2))
+    params = network.init(key, example)["params"]
+    state = optimizer.init(params)
+    step = pretraining.make_step(
+        network, optimizer, sample, views, wanted.temperature
+    )
+
+    # -------------------------------------------------------------- scores
+    shape = find.fixed_shape(config.data)
+
+    def scores() -> dict[str, float]:
+        found = pretraining.features_of(
+            body, params["body"], sources.batches(table, held)
+        )[: len(held)]
+        known = table.with_features(held, found)
+        episodes = sources.device(known, shape, "validation", 0)
+        return {
+            "nearest": pretraining.nearest(episodes, shape.way, _TASKS),
+            "linear": pretraining.probe(
+                found, table.labels[held], table.recordings[held]
+            ),
+        }
+
+    def say(when: str, found: dict[str, float]) -> None:
+        print(
+            f"{when}: validation classes of {table.name}, nearest prototype "
+            f"{found['nearest']:.3f} ({shape.way}-way {shape.shot}-shot), "
+            f"linear probe {found['linear']:.3f}"
+        )
+
+    before = scores()
+    say("before", before)
+
+    # ---------------------------------------------------------------- loop
+    clock = time.monotonic()
+    bar = logs.Progress(
+        f"encoder on {table.name}", 0, wanted.steps, batch, "loss"
+    )
+    lines = []
+    with contextlib.closing(bar):
+        for at in range(1, wanted.steps + 1):
+            now = jax.random.fold_in(key, at)
+            params, state, loss = step(params, state, shared, now)
+            if at == 1 or at % _EVERY == 0 or at == wanted.steps:
+                loss = float(loss)
+                if not math.isfinite(loss):
+                    raise UserError(
+                        f"the loss is not finite at step {at}; lower "
+                        "pretrain.rate. Nothing was written."
+                    )
+                bar.show(at, loss, loss)
+                lines.append((at, {"train/loss": loss}))
+    seconds = time.monotonic() - clock
+    after = scores()
+    say("after", after)
+
+    # -------------------------------------------------------------- record
+    record = {
+        "config": config.to_dict(),
+        "data": facts,
+        "hardware": machine.hardware(),
+        "versions": cli.versions(),
+        "commit": cli.commit(),
+        "command": cli.command("pretrain"),
+        "seconds": seconds,
+        "scores": {"before": before, "after": after},
+    }
+    saved = checkpoints.Checkpoints(workdir)
+    meta = {"meta": {"body": params["body"]}}
+    saved.save("latest", wanted.steps, meta, record)
+    saved.close()
+    workdirs.write(workdir, record)
+    with contextlib.closing(logs.Log(workdir, 0)) as log:
+        for at, line in lines:
+            log.write(at, line)
+    print(f"to use it: --config.embed.pretrained={workdir}")
+    return record["scores"]
+
+
+def install(meta: Any, config: Any, splits: Any) -> Any:
+    """Returns meta with the encoder's start from `embed.pretrained`.
+
+    Raises:
+      UserError: that folder holds no encoder of this size, or one that has
+        met classes which this run holds out.
+    """
+    import jax
+
+    from htmaml_jax.run import checkpoints
+    from htmaml_jax.run import workdir as workdirs
+
+    place = epath.Path(config.embed.pretrained)
+    if not place.is_dir():
+        raise UserError(f"embed.pretrained {place} is not a folder.")
+    saved = checkpoints.Checkpoints(place)
+    info = saved.info("latest")
+    if "scores" not in info:
+        raise UserError(
+            f"embed.pretrained {place} is no workdir of "
+            "htmaml_jax.pretrain; give one."
+        )
+    # What it learned from, without labels, must be training here, too.
+    seen = {"train": info["data"]["splits"]["train"]}
+    for split in ("validation", "test"):
+        workdirs.refuse_seen_classes(place, seen, splits, split)
+    like = jax.eval_shape(lambda: {"body": meta["embed"]["body"]})
+    old = info["config"]
+    for path in ("data.channels", "net.blocks", "embed.width"):
+        group, name = path.split(".")
+        if old[group][name] != config[group][name]:
+            raise UserError(
+                f"embed.pretrained {place} has {path}={old[group][name]}, "
+                f"this run {config[group][name]}; make them alike."
+            )
+    body = saved.meta("latest", like)["body"]
+    saved.close()
+    return {**meta, "embed": {**meta["embed"], "body": body}}
+
+
+if __name__ == "__main__":
+    cli.door(main)

@@ -1,0 +1,105 @@
+"""The compiled step of pre-training, and what its features are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from htmaml_jax.embed.contrastive import Projected
+from htmaml_jax.hyper import heads
+from htmaml_jax.outer import losses
+from htmaml_jax.outer.views import Views, view_loss
+
+_BLOCK = 100  # episodes at a time
+
+
+def make_step(
+    network: Projected,
+    optimizer: optax.GradientTransformation,
+    sample: Callable[[Any, jax.Array], tuple[jax.Array, jax.Array]],
+    views: Views,
+    temperature: float,
+) -> Callable:
+    """Compiles (params, optimizer state, shared, key) -> (same two, loss).
+
+    `sample` makes (inputs [B, H, W, C], recordings [B]) from (shared, key).
+    """
+
+    def step(params, state, shared, key):
+        first, second = jax.random.split(key)
+        inputs, heard = sample(shared, first)
+
+        def loss(params):
+            return view_loss(
+                network, params, inputs, heard, second, views, temperature
+            )
+
+        value, grads = jax.value_and_grad(loss)(params)
+        updates, state = optimizer.update(grads, state, params)
+        return optax.apply_updates(params, updates), state, value
+
+    return jax.jit(step, donate_argnums=(0, 1))
+
+
+def features_of(
+    body: Any, params: Any, batches: Iterable[np.ndarray]
+) -> np.ndarray:
+    """Returns features [n, F] of batches of inputs, all of one shape."""
+    apply = jax.jit(lambda inputs: body.apply({"params": params}, inputs))
+    return np.concatenate([np.asarray(apply(inputs)) for inputs in batches])
+
+
+def nearest(source: Any, way: int, count: int) -> float:
+    """Scores features by few-shot tasks: the nearest class mean.
+
+    Args:
+      source: episodes whose inputs are features [B, F].
+      way: their classes N.
+      count: of tasks.
+
+    Returns:
+      Mean accuracy.
+    """
+
+    def score(episode):
+        support, query = episode.support, episode.query
+        head = heads.prototypes(support.inputs, support, way)
+        logits = query.inputs @ head["kernel"] + head["bias"]
+        return losses.accuracy(logits, query)
+
+    @jax.jit
+    def block(shared, indices):
+        return jax.vmap(score)(source.episodes(shared, indices))
+
+    pieces = source.pieces(0, _BLOCK)
+    starts = range(0, count, _BLOCK)
+    values = [block(source.shared, next(pieces)) for _ in starts]
+    return float(np.concatenate(values)[:count].mean())
+
+
+def probe(
+    features: np.ndarray, labels: np.ndarray, groups: np.ndarray
+) -> float:
+    """Scores features [n, F] by a linear classifier with all labels.
+
+    Logistic regression on half of the recordings (`groups`), judged on the
+    other half.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GroupShuffleSplit
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    halves = GroupShuffleSplit(n_splits=5, test_size=0.5, random_state=0)
+    scores = []
+    for known, asked in halves.split(features, labels, groups):
+        model = make_pipeline(
+            StandardScaler(), LogisticRegression(max_iter=1000)
+        )
+        model.fit(features[known], labels[known])
+        scores.append(model.score(features[asked], labels[asked]))
+    return float(np.mean(scores))
