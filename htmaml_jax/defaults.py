@@ -94,6 +94,16 @@ FIELDS: dict[str, Any] = {
         "floor": 0.02,
         "clip": 1.0,
         "decay": 0.0,  # weight decay of embed and hyper
+        # Channel exchange; see outer.exchange.
+        "exchange": {
+            "kind": "none",  # none | class | task | both
+            "weight": 0.1,
+            "share": 0.2,  # of the channels
+            "layer": 3,  # block, from 0
+            "temperature": 0.2,
+        },
+        # Two views of every example attract, as in pre-training.
+        "auxiliary": 0.0,  # weight
         "augment": {
             "roll": 0.0,
             "time_mask": 0.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from htmaml_jax.episode import Batch, Episode, present
 from htmaml_jax.errors import UserError
 from htmaml_jax.hyper import heads, rules
 from htmaml_jax.inner import sgd
-from htmaml_jax.outer import gradients, losses
+from htmaml_jax.outer import exchange, gradients, losses, views
 from htmaml_jax.outer.augment import Strengths, augment
 from htmaml_jax.slots import Adapted, Slots
 
@@ -125,7 +126,7 @@ class Learner(Slots):
         episode: Episode,
         key: jax.Array,
         progress: jax.Array | float = 1.0,
-        read: Batch | None = None,
+        other: Batch | None = None,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Returns what to minimise, and metrics of the adapted learner.
 
@@ -134,7 +135,7 @@ class Learner(Slots):
           episode: one task.
           key: of all that is random in it.
           progress: share of training that is done.
-          read: see `adapt`.
+          other: support of another task, where `paired` asks for it.
         """
         outer, problem = self.config.outer, self.problem
         first, second = jax.random.split(key)
@@ -145,7 +146,12 @@ class Learner(Slots):
         if "joint" in meta:
             return self._joint_loss(meta, episode)
         start = self.start(
-            meta, episode.support, episode.domain, read, second, progress
+            meta,
+            episode.support,
+            episode.domain,
+            other if self.shuffled else None,
+            second,
+            progress,
         )
         query = episode.query
         adapted, weights = self.polish(start, episode.support, progress, True)
@@ -165,10 +171,62 @@ class Learner(Slots):
             moved = heads.movement(start.theta, start.shared, there)
             metrics["moved"] = moved
             objective += self.config.hyper.move_penalty * moved
+        for name, weight, loss in self.auxiliaries(
+            meta, episode, second, other
+        ):
+            metrics[name] = loss
+            objective += weight * loss
         if self.config.embed.reconstruct:
             metrics["reconstruction"] = start.loss
             objective += self.config.embed.reconstruct * start.loss
         return objective, metrics
+
+    def auxiliaries(self, meta, episode, key, other):
+        """Returns (name, weight, loss) of what else trains the base network.
+
+        Args:
+          meta: see `init`.
+          episode: one task.
+          key: of the views.
+          other: support of another task, for channel exchange between tasks.
+        """
+        outer, base = self.config.outer, meta["base"]
+        if self.config.hyper.kind == "domain":
+            base = jax.tree.map(lambda x: x[episode.domain], base)
+        batch = jax.tree.map(
+            lambda *x: jnp.concatenate(x), episode.support, episode.query
+        )
+        found = []
+        if outer.auxiliary:
+            how = views.strengths(self.config.pretrain)
+            one, two = (
+                self.features(base, batch._replace(inputs=x))
+                for x in views.pair(batch.inputs, key, how)
+            )
+            # Examples repel each other whatever their classes: no label.
+            alone = batch._replace(targets=jnp.arange(len(batch.targets)))
+            temperature = self.config.pretrain.temperature
+            loss = exchange.contrast(one, two, alone, temperature)
+            found.append(("auxiliary", outer.auxiliary, loss))
+        wanted = outer.exchange
+        if wanted.kind == "none":
+            return found
+        donors = {"class": [None], "task": [other], "both": [None, other]}
+        plain = self.features(base, batch)
+        for donor in donors[wanted.kind]:
+            changed = exchange.changed_features(
+                functools.partial(self.features, base),
+                batch,
+                self.way,
+                wanted.layer,
+                exchange.norm_scale(base["body"], wanted.layer),
+                wanted.share,
+                donor,
+            )
+            loss = exchange.contrast(plain, changed, batch, wanted.temperature)
+            name = "exchange" if donor is None else "exchange_tasks"
+            found.append((name, wanted.weight, loss))
+        return found
 
     def _joint_loss(self, meta, episode):
         """Classifies support and query among all training classes."""

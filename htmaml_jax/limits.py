@@ -28,6 +28,7 @@ _CHOICES = {
     "net.norm": ("group", "support", "none"),
     "net.pool": ("flat", "columns", "mean"),
     "net.precision": ("float32", "bfloat16"),
+    "outer.exchange.kind": ("none", "class", "task", "both"),
     "outer.gradient": ("plain", "remat", "mixed", "first", "reptile"),
     "outer.loss": ("last", "every"),
     "outer.objective": ("meta", "joint"),
@@ -56,12 +57,13 @@ hyper.layers hyper.heads log.every pretrain.steps pretrain.batch pretrain.width
 """
 _ABOVE_ZERO = """
 outer.rate outer.clip train.val_every pretrain.rate pretrain.temperature
-pretrain.crop
+pretrain.crop outer.exchange.temperature outer.exchange.share
 """
 _NOT_NEGATIVE = """
 inner.steps inner.size inner.clip embed.clusters embed.reconstruct run.chunk
 run.devices outer.decay hyper.scale hyper.move_penalty outer.augment.gain
 pretrain.decay pretrain.gain outer.augment.noise
+outer.auxiliary outer.exchange.weight outer.exchange.layer
 """
 _SHARES = """
 outer.warmup outer.floor outer.second_from outer.augment.roll
@@ -120,6 +122,7 @@ def _check_slots(config):
     """Refuses fillings that do not go together."""
     hyper, inner, embed = config.hyper, config.inner, config.embed
     outer, net, data = config.outer, config.net, config.data
+    exchange = outer.exchange
     classes = net.output == "classes"
     examples = form(data)
     functions, pictures = examples == "functions", examples == "pictures"
@@ -157,6 +160,20 @@ def _check_slots(config):
         (
             functions and (data.min_way or data.min_shot),
             "data.min_way and data.min_shot are for clips; set both to 0",
+        ),
+        (
+            not pictures and (outer.auxiliary or exchange.kind != "none"),
+            "outer.auxiliary and outer.exchange are for sounds and pictures",
+        ),
+        (
+            exchange.kind != "none" and exchange.layer >= net.blocks,
+            f"outer.exchange.layer is {exchange.layer}, but the blocks are 0 "
+            f"to {net.blocks - 1}",
+        ),
+        (
+            outer.objective == "joint"
+            and (outer.auxiliary or exchange.kind != "none"),
+            "outer.objective=joint takes no outer.auxiliary, no outer.exchange",
         ),
         (
             not pictures and embed.body == "own",
@@ -230,7 +247,7 @@ def _check_ranges(fields):
         (_AT_LEAST_ONE, lambda x: x >= 1, "at least 1"),
         (_ABOVE_ZERO, lambda x: x > 0, "positive"),
         (_NOT_NEGATIVE, lambda x: x >= 0, "0 or more"),
-        ("pretrain.crop", lambda x: x <= 1, "at most 1"),
+        ("pretrain.crop outer.exchange.share", lambda x: x <= 1, "at most 1"),
         (_SHARES, lambda x: 0 <= x < 1, "at least 0 and below 1"),
         ("run.seed eval.seed", lambda x: 0 <= x < 2**31, "in 0 .. 2**31 - 1"),
     )

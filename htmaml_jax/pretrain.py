@@ -56,8 +56,7 @@ def pretrain(config: Any, workdir: epath.Path) -> dict[str, Any]:
     from htmaml_jax import evaluate, fillings
     from htmaml_jax.data import find, sources
     from htmaml_jax.embed.contrastive import Projected
-    from htmaml_jax.outer.augment import Strengths
-    from htmaml_jax.outer.views import Views
+    from htmaml_jax.outer.views import strengths
     from htmaml_jax.run import checkpoints, logs, machine, pretraining
     from htmaml_jax.run import workdir as workdirs
 
@@ -83,9 +82,7 @@ def pretrain(config: Any, workdir: epath.Path) -> dict[str, Any]:
     # --------------------------------------------------------------- model
     body = fillings.own_body(config)
     network = Projected(body, wanted.width)
-    names = ("time_mask", "row_mask", "gain", "mix")
-    changes = Strengths(**{name: wanted[name] for name in names})
-    views = Views(wanted.crop, changes)
+    views = strengths(wanted)
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, wanted.rate, max(1, wanted.steps // 20), max(2, wanted.steps)
     )

@@ -91,6 +91,14 @@ class Slots:
         """Whether embeddings are those of another task, as a control."""
         return self.config.embed.control == "shuffled"
 
+    @property
+    def paired(self):
+        """Whether a task of training needs the support of another one."""
+        return self.shuffled or self.config.outer.exchange.kind in (
+            "task",
+            "both",
+        )
+
     def network(self, columns=None):
         """Returns the base network."""
         return fillings.network(self.config, columns or self.columns)
@@ -197,12 +205,13 @@ class Slots:
             task = task._replace(summary=summary)
         return task
 
-    def features(self, base, support):
+    def features(self, base, support, *more):
         """Features [S, F] of the shared base network."""
         features, _ = fillings.body(self.config).apply(
             {"params": base["body"]},
             support.inputs,
             support.mask,
+            *more,
             mutable=["batch_stats"],
         )
         return features.astype(support.inputs.dtype)

@@ -147,7 +147,7 @@ def train(config, workdir: epath.Path) -> dict:
             mesh,
             chunk,
             steps,
-            learner.shuffled,
+            learner.paired,
         )
         return made.lower(*example).compile()
 

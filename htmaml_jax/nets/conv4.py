@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -42,8 +43,13 @@ class ConvBody(nn.Module):
         inputs: jax.Array,
         mask: jax.Array | None = None,
         stored: bool = False,
+        change: Callable[[int, jax.Array], jax.Array] | None = None,
     ) -> jax.Array:
-        """Maps [B, H, W, C] to features [B, F]."""
+        """Maps [B, H, W, C] to features [B, F].
+
+        `change` maps (block, features) to features, behind each norm and
+        ReLU: what meta-training does to channels.
+        """
         x = inputs
         for i in range(self.blocks):
             strided = self.down == "stride" or (self.down == "stem" and i == 0)
@@ -56,6 +62,7 @@ class ConvBody(nn.Module):
                 name=f"conv{i}",
             )(x)
             x = nn.relu(Norm(self.norm, name=f"norm{i}")(x, mask, stored))
+            x = x if change is None else change(i, x)
             x = x if strided else max_pool(x)
         if self.pool == "mean":
             return jnp.mean(x, axis=(1, 2))

@@ -37,6 +37,19 @@ def view(inputs: jax.Array, key: jax.Array, views: Views) -> jax.Array:
     return change_clips(jax.vmap(crop)(inputs, start), second, views.change)
 
 
+def pair(inputs: jax.Array, key: jax.Array, views: Views) -> list[jax.Array]:
+    """Draws two views of each clip [B, H, W, C]."""
+    return [view(inputs, k, views) for k in jax.random.split(key)]
+
+
+def strengths(pretrain: Any) -> Views:
+    """Reads how views differ from the config group `pretrain`."""
+    names = ("time_mask", "row_mask", "gain", "mix")
+    return Views(
+        pretrain.crop, Strengths(**{name: pretrain[name] for name in names})
+    )
+
+
 def view_loss(
     network: Projected,
     params: Any,
@@ -50,10 +63,8 @@ def view_loss(
 
     Clips that were cut from one recording do not repel each other.
     """
-    first, second = jax.random.split(key)
     one, two = (
-        network.apply({"params": params}, view(inputs, k, views))
-        for k in (first, second)
+        network.apply({"params": params}, x) for x in pair(inputs, key, views)
     )
     same = recordings[:, None] == recordings[None, :]
     return nt_xent(one, two, temperature, same)

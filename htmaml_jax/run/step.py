@@ -106,18 +106,19 @@ def _over_tasks(function, chunk):
 
 
 def _paired(shuffled, pieces):
-    """Puts beside every task the next one, where embeddings are shuffled."""
+    """Puts beside every task the next one, where that is wanted."""
     if not shuffled:
         return pieces
     if jax.tree.leaves(pieces)[0].shape[0] < 2:
         raise UserError(
-            "embed.control=shuffled needs two tasks or more; raise train.tasks."
+            "embed.control=shuffled and outer.exchange between tasks need two "
+            "tasks or more; raise train.tasks."
         )
     return pieces, jax.tree.map(lambda x: jnp.roll(x, -1, axis=0), pieces)
 
 
 def _episodes_of(shuffled, episodes, shared, piece):
-    """Returns (episodes, supports that embeddings are taken from or None)."""
+    """Returns (episodes, supports of other tasks or None)."""
     if not shuffled:
         return episodes(shared, piece), None
     mine, others = piece
@@ -131,7 +132,7 @@ def make_train_step(
     mesh: jax.sharding.Mesh,
     chunk: int,
     steps: int = 1,
-    shuffled: bool = False,
+    paired: bool = False,
 ) -> Callable:
     """Compiles (state, key, shared, pieces) -> (state, metrics).
 
@@ -148,7 +149,7 @@ def make_train_step(
       mesh: devices.
       chunk: tasks at a time, a divisor of the tasks per device.
       steps: meta-updates of the whole training, for schedules.
-      shuffled: as a control, embed another task's support set.
+      paired: give each task another one's support set, too.
     """
 
     def mean_loss(meta, key, progress, batch, others):
@@ -161,7 +162,7 @@ def make_train_step(
 
     def of_chunk(meta, key, progress, shared, piece):
         gradient = jax.value_and_grad(mean_loss, has_aux=True)
-        batch, others = _episodes_of(shuffled, episodes, shared, piece)
+        batch, others = _episodes_of(paired, episodes, shared, piece)
         (loss, metrics), grads = gradient(meta, key, progress, batch, others)
         return grads, {**metrics, "objective": loss}
 
@@ -189,7 +190,7 @@ def make_train_step(
     )
 
     def train_step(state, key, shared, pieces):
-        pieces = _paired(shuffled, pieces)
+        pieces = _paired(paired, pieces)
         grads, metrics = spread(state.meta, key, state.step, shared, pieces)
         updates, inner = optimizer.update(grads, state.optimizer, state.meta)
         meta = optax.apply_updates(state.meta, updates)
