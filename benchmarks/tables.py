@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import pathlib
+import re
 
 import numpy as np
 
 from htmaml_jax import files, results
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+# The collection and the fold in the name of a benchmark.
+FOLDS = r"intent-(.+)-fold(\d)"
 START, END = "<!-- {}: made by benchmarks/tables.py -->", "<!-- end -->"
 
 
@@ -57,6 +60,64 @@ def table(found: list[dict]) -> str:
         lines += said
         tables.append("\n".join(lines))
     return "\n\n".join(tables)
+
+
+def folds_table(found: list[dict]) -> str:
+    """Returns Markdown: one table for all collections and folds of intents.
+
+    A cell is the mean over folds and seeds; the difference is paired over
+    the episodes of all folds that a row and `htmaml` have in common.
+    """
+    names = [re.fullmatch(FOLDS, x["benchmark"]) for x in found]
+    sets = sorted({name[1] for name in names})
+    rows: dict[tuple, dict[tuple, list[dict]]] = {}
+    for name, x in zip(names, found, strict=True):
+        key = (x["way"], x["shot"], results.label(x))
+        rows.setdefault(key, {}).setdefault((name[1], name[2]), []).append(x)
+    heads = ["setting", "system", "folds", "seeds", *sets, "mean"]
+    heads += ["htmaml minus it", "minutes", "parameters"]
+    lines = [_row(heads), _row(["---"] * len(heads))]
+    for (way, shot, label), places in sorted(rows.items()):
+        ours = rows.get((way, shot, "htmaml"), {})
+        one = next(iter(places.values()))[0]
+        shown = results.unit(one)
+        means = {}
+        for part in sets:
+            of_set = [
+                np.mean([x["mean"] for x in mine])
+                for (collection, _), mine in places.items()
+                if collection == part
+            ]
+            means[part] = np.mean(of_set) if of_set else None
+        both = [place for place in places if place in ours]
+        apart = ""
+        if both and label != "htmaml":
+            each = [
+                np.mean([x["values"] for x in ours[place]], axis=0)
+                - np.mean([x["values"] for x in places[place]], axis=0)
+                for place in both
+            ]
+            all_of_them = np.concatenate(each)
+            half = results.half_width(all_of_them)
+            apart = shown.write(all_of_them.mean(), half, "+")
+        every = [x for mine in places.values() for x in mine]
+        whole = all(x is not None for x in means.values())
+        mean = np.mean(list(means.values())) if whole else None
+        cells = (
+            results.setting(one),
+            label,
+            ", ".join(sorted({fold for _, fold in places})),
+            ", ".join(sorted({str(x["seed"]) for x in every})),
+            *(
+                "" if x is None else f"{shown.factor * x:.{shown.places}f}"
+                for x in (*means.values(), mean)
+            ),
+            apart,
+            f"{np.mean([x['train']['minutes'] for x in every]):.1f}",
+            f"{_parameters(one['train']):,}",
+        )
+        lines.append(_row(cells))
+    return "\n".join(lines)
 
 
 def _closest(rows):
@@ -204,8 +265,14 @@ def growth_table(result: dict) -> str:
 def fill(readme: str, folder: pathlib.Path) -> str:
     """Returns a README with its tables made anew from a results folder."""
     speed = sorted((folder / "speed").glob("W?.json"))
+    found = results.read_all(folder)
+    folds, others = [], []
+    for x in found:
+        of_fold = re.fullmatch(FOLDS, x["benchmark"])
+        (folds if of_fold else others).append(x)
     tables = {
-        "results": table(results.read_all(folder)),
+        "results": table(others),
+        "intents": folds_table(folds),
         "speed": speed_table([files.read_json(path) for path in speed]),
         "cost": cost_table(files.read_json(folder / "speed/cost-asc.json")),
         "growth": growth_table(files.read_json(folder / "speed/growth.json")),
