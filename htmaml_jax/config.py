@@ -32,6 +32,7 @@ KINDS = {
 }
 # Collections of texts; "texts" are one's own.
 TEXTS = ("banking77", "clinc150", "hwu64", "liu", "texts")
+NGRAMS = "ngrams"  # the built-in encoder of texts
 # What may differ between a run and its resume.
 FREE = (
     "train.steps",
@@ -163,7 +164,9 @@ def form(data: Any) -> str:
     """Says what the examples of `data.name` are: functions, pictures, ..."""
     if data.name in KINDS:
         return "functions"
-    return "vectors" if data.name in TEXTS else "pictures"
+    if data.name not in TEXTS:
+        return "pictures"
+    return "ngrams" if data.encoder == NGRAMS else "vectors"
 
 
 def needs_domain(config: Any) -> bool:

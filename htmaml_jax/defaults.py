@@ -12,8 +12,8 @@ FIELDS: dict[str, Any] = {
         "download": False,  # agree to fetch the original archive
         "split": "animals",  # animals | metaaudio
         "fold": 1,  # of the classes of intents, 1 to 5; 0: all
-        "encoder": "",  # of texts; see data.texts
-        "size": 384,  # numbers of a text, as its encoder makes them
+        "encoder": "ngrams",  # of texts, or that of a folder; see data.texts
+        "size": 384,  # numbers of a text: its n-grams, or of a vector
         "recording": "",  # clips: regular expression with one group
         "loader": "device",  # device | tfdata
         "way": 5,
@@ -33,7 +33,7 @@ FIELDS: dict[str, Any] = {
         "domains": 1,  # kinds of tasks that a task may be of
     },
     "net": {
-        "kind": "conv",  # conv | mlp | vector
+        "kind": "conv",  # conv | mlp | vector | ngrams
         "output": "classes",  # classes | numbers
         "width": 32,
         "blocks": 4,

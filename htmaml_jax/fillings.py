@@ -13,6 +13,7 @@ from htmaml_jax.hyper import rules
 from htmaml_jax.hyper.generator import Generator
 from htmaml_jax.nets.conv4 import ConvBody
 from htmaml_jax.nets.mlp import DenseBody, Headed, VectorBody
+from htmaml_jax.nets.ngrams import BUCKETS, NgramBody
 from htmaml_jax.outer.losses import PROBLEMS
 from htmaml_jax.presets import PRESETS
 
@@ -22,6 +23,8 @@ def body(config: Any) -> nn.Module:
     net = config.net
     if net.kind == "mlp":
         return DenseBody(net.width, net.blocks)
+    if net.kind == "ngrams":
+        return NgramBody(BUCKETS, 256, net.width, net.blocks)
     if net.kind == "vector":
         return VectorBody(net.width, net.blocks)
     return ConvBody(

@@ -23,7 +23,7 @@ _CHOICES = {
     "inner.rule": ("sgd", "curvature", "alfa"),
     "inner.through": ("weights", "transform", "adapters"),
     "net.down": ("pool", "stem", "stride"),
-    "net.kind": ("conv", "mlp", "vector"),
+    "net.kind": ("conv", "mlp", "vector", "ngrams"),
     "net.output": ("classes", "numbers"),
     "net.norm": ("group", "support", "none"),
     "net.pool": ("flat", "columns", "mean"),
@@ -39,6 +39,7 @@ _NETS = {
     "functions": ("mlp", "numbers"),
     "pictures": ("conv", "classes"),
     "vectors": ("vector", "classes"),
+    "ngrams": ("ngrams", "classes"),
 }
 _OF_PICTURES = (
     "roll",
@@ -150,12 +151,17 @@ def _check_slots(config):
         ),
         (
             pictures and (outer.augment.drop or outer.augment.noise),
-            "outer.augment.drop and outer.augment.noise are for vectors",
+            "outer.augment.drop and outer.augment.noise are for texts",
         ),
         (
             examples == "vectors"
             and any(outer.augment[name] for name in _OF_PICTURES),
             f"outer.augment.{', '.join(_OF_PICTURES)} are for pictures",
+        ),
+        (
+            examples == "ngrams"
+            and any(x for name, x in outer.augment.items() if name != "drop"),
+            "of outer.augment only drop is for n-grams",
         ),
         (
             functions and (data.min_way or data.min_shot),

@@ -214,7 +214,8 @@ class Slots:
             *more,
             mutable=["batch_stats"],
         )
-        return features.astype(support.inputs.dtype)
+        exact = jnp.promote_types(support.inputs.dtype, jnp.float32)
+        return features.astype(exact)
 
     def extra(self, start, support):
         """Numbers about weights and support gradients, where asked for.

@@ -183,7 +183,7 @@ def test_terms_reach_the_network_and_the_metrics():
         ("outer.exchange.kind=class,outer.exchange.layer=4", ("0 to 3",)),
         ("outer.exchange.share=1.5", ("outer.exchange.share", "at most 1")),
         ("system=finetune,outer.auxiliary=0.1", ("outer.objective=joint",)),
-        ("data.name=liu,net.kind=vector,outer.auxiliary=0.1", ("pictures",)),
+        ("data.name=liu,net.kind=ngrams,outer.auxiliary=0.1", ("pictures",)),
         ("pretrain.crop=1.2", ("pretrain.crop", "at most 1")),
         ("embed.pretrained=x", ("embed.body=own",)),
     ],

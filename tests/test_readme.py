@@ -65,3 +65,39 @@ def test_results_are_whole():
             path.relative_to(ROOT / "results")
         )
         assert "dirty" not in found["commit"]
+
+
+def test_folds_become_one_table():
+    """Cells are means over folds, differences pair what both have met."""
+    import tables
+
+    def result(system, part, fold, seed, values):
+        return {
+            "benchmark": f"intent-{part}-fold{fold}",
+            "system": system,
+            "variant": "default",
+            "inductive": True,
+            "metric": "accuracy",
+            "seed": seed,
+            "way": 5,
+            "shot": 1,
+            "values": values,
+            "mean": sum(values) / len(values),
+            "train": {"minutes": 1.0, "parameters": {"base": 7}},
+        }
+
+    found = [
+        result("htmaml", "liu", 1, 0, [0.5, 0.7]),
+        result("htmaml", "liu", 1, 1, [0.7, 0.9]),
+        result("htmaml", "liu", 2, 0, [0.9, 0.9]),
+        result("htmaml", "hwu64", 1, 0, [0.4, 0.4]),
+        result("maml", "liu", 1, 0, [0.5, 0.6]),
+    ]
+    *_, ours, maml = tables.folds_table(found).splitlines()
+    cells = [x.strip() for x in ours.split("|")]
+    # Fold 1 of liu: 0.7 over two seeds; fold 2: 0.9.
+    assert cells[2:8] == ["htmaml", "1, 2", "0, 1", "40.00", "80.00", "60.00"]
+    cells = [x.strip() for x in maml.split("|")]
+    # hwu64 is missing, and so is a mean; (0.6, 0.8) minus (0.5, 0.6).
+    assert cells[2:8] == ["maml", "1", "0", "", "55.00", ""]
+    assert cells[8].startswith("+15.00 ±")

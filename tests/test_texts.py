@@ -99,14 +99,19 @@ def test_the_size_of_vectors_is_checked(own, encoder):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("data.name=liu", ("net.kind=vector",)),
+        ("data.name=liu,data.encoder=x", ("net.kind=vector",)),
         (
-            "data.name=liu,net.kind=vector,embed.kind=set,embed.body=own",
+            "data.name=liu,data.encoder=x,net.kind=vector,embed.kind=set,"
+            "embed.body=own",
             ("embed.body=own",),
         ),
         ("outer.frozen=(", ("outer.frozen", "regular expression")),
-        ("outer.augment.noise=0.1", ("are for vectors",)),
-        ("data.name=liu,net.kind=vector,outer.augment.roll=0.1", ("roll",)),
+        ("outer.augment.noise=0.1", ("are for texts",)),
+        (
+            "data.name=liu,data.encoder=x,net.kind=vector,"
+            "outer.augment.roll=0.1",
+            ("roll",),
+        ),
         ("outer.augment.drop=1.0", ("outer.augment.drop", "below 1")),
     ],
 )
@@ -163,6 +168,8 @@ def run(own, encoder, tmp_path_factory):
 
 def arguments(own, encoder, workdir, system="htmaml", **more):
     values = {
+        **tiny.UNCHANGED,
+        "train.steps": 40,
         "system": system,
         "data.name": "texts",
         "data.encoder": encoder,

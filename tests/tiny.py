@@ -34,6 +34,13 @@ FIELDS = {
 }
 
 
+# What configs/asc.py does to sounds and nobody to texts.
+UNCHANGED = {
+    f"outer.augment.{name}": 0.0
+    for name in ("roll", "time_mask", "row_mask", "gain", "blend")
+}
+
+
 def write_clips(
     root: pathlib.Path, classes: int = 20, clips: int = 5
 ) -> pathlib.Path:

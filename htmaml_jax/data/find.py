@@ -266,12 +266,13 @@ def blank_episode(data: Any) -> Episode:
         shape = fixed_shape(data)
         made = functions.build(np, FAMILIES[data.name], shape, 0, 0, 0)
         return jax.tree.map(np.zeros_like, made)
-    size = (data.rows, data.columns, data.channels)
-    if configs.form(data) == "vectors":
+    size, kind = (data.rows, data.columns, data.channels), np.float32
+    if configs.form(data) != "pictures":
         size = (data.size,)
+        kind = np.int32 if configs.form(data) == "ngrams" else kind
     shape = (data.way * data.shot, *size)
     side = Batch(
-        inputs=np.zeros(shape, np.float32),
+        inputs=np.zeros(shape, kind),
         targets=np.repeat(np.arange(data.way, dtype=np.int32), data.shot),
         mask=np.ones(shape[0], np.float32),
     )

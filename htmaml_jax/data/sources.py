@@ -67,8 +67,11 @@ def examples_of(table: Table) -> Examples:
 
 
 def standard(xp, examples: Examples, rows: Any) -> Any:
-    """Gathers rows [n] as inputs [n, ...], standardised."""
-    inputs = examples.inputs[rows].astype(xp.float32)
+    """Gathers rows [n] as inputs [n, ...], standardised; ids as they are."""
+    inputs = examples.inputs[rows]
+    if inputs.dtype == xp.int32:
+        return inputs
+    inputs = inputs.astype(xp.float32)
     return (inputs - examples.mean) / examples.deviation
 
 

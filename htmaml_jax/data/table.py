@@ -30,7 +30,8 @@ class Table:
 
     Inputs are pictures [M, H, W, C], float32 in [0, 1] or uint8 in [0, 255]
     which stands for the same (of sounds row 0 is the lowest frequency), or
-    vectors [M, F] float32, which networks are given as they are.
+    vectors [M, F] float32 or ids [M, L] int32 (0 for padding), which networks
+    are given as they are.
 
     Attributes:
       name: short name used in results, e.g. "esc50-pack".
@@ -46,7 +47,7 @@ class Table:
       domains: names of the kinds of tasks; every task is of one of them.
       domain_of: [C] int32, which of them a class belongs to.
       scale: how episodes standardise `inputs`.
-      kind: "pictures" or "vectors".
+      kind: "pictures", "vectors" or "ngrams".
     """
 
     name: str

@@ -1,9 +1,8 @@
 """Texts as examples: what a network is given of them, and one's own files.
 
-Three forms, chosen by `data.encoder`: token ids of hashed n-grams for the
-built-in network ("ngrams"), vectors of a frozen sentence encoder (its name or
-folder), or the token ids of such an encoder ("tokens:" before the same), which
-is then the base network itself.
+Two forms, chosen by `data.encoder`: ids of hashed n-grams for the built-in
+network ("ngrams"), or vectors of a frozen sentence encoder, by its name or
+folder.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from htmaml_jax.data import sentence
+from htmaml_jax.config import NGRAMS, form
+from htmaml_jax.data import ngrams, sentence
 from htmaml_jax.data.table import Table, split_classes
 from htmaml_jax.errors import UserError
 
@@ -53,6 +53,10 @@ def inputs(texts: Sequence[str], data: Any) -> tuple[np.ndarray, dict]:
     Raises:
       UserError: the encoder is missing, or its vectors have another size.
     """
+    if data.encoder == NGRAMS:
+        made, cut = ngrams.inputs(texts, data.size)
+        settings = {"encoder": NGRAMS, "length": data.size}
+        return made, {**settings, "cut": int(cut.sum())}
     encoder = sentence.load(data.encoder)
     made, cut = encoder.cached(texts)
     if made.shape[1] != data.size:
@@ -100,7 +104,7 @@ def table(
         splits=splits or split_classes(classes),
         licence=found.licence,
         front_end=settings,
-        kind="vectors",
+        kind=form(data),
     )
 
 

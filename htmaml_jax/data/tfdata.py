@@ -17,7 +17,6 @@ from htmaml_jax.episode import Batch, Episode
 
 # TensorFlow only feeds; the accelerator belongs to JAX.
 tf.config.set_visible_devices([], "GPU")
-_PARTS = (np.float32, np.int32, np.float32)
 
 
 def tfdata(table: Table, shape: draws.Shape, split: str, seed: int) -> Source:
@@ -45,7 +44,7 @@ def tfdata(table: Table, shape: draws.Shape, split: str, seed: int) -> Source:
 
         def load(i):
             index = index_of(i)
-            kinds = (*_PARTS, *_PARTS, np.int32, np.int32)
+            kinds = (*parts_of, *parts_of, np.int32, np.int32)
             parts = tf.numpy_function(build, [index], kinds)
             for part, size in zip(
                 parts, (*sizes * 2, (), (None,)), strict=True
@@ -54,6 +53,8 @@ def tfdata(table: Table, shape: draws.Shape, split: str, seed: int) -> Source:
             return tuple(parts), index
 
         item = table.inputs.shape[1:]
+        ids = table.inputs.dtype == np.int32
+        parts_of = (np.int32 if ids else np.float32, np.int32, np.float32)
         sizes = ((None, *item), (None,), (None,))
         dataset = (
             tf.data.Dataset.range(2**31 - 1)

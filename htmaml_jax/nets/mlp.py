@@ -6,6 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 
 class DenseBody(nn.Module):
@@ -98,7 +99,8 @@ class Headed(nn.Module):
     ) -> jax.Array:
         """Maps [B, ...] to outputs [B, columns]."""
         # Outputs and what follows them keep the precision of the parameters.
-        features = self.body(inputs, mask, stored).astype(inputs.dtype)
+        exact = jnp.promote_types(inputs.dtype, jnp.float32)
+        features = self.body(inputs, mask, stored).astype(exact)
         init = nn.initializers.zeros
         if not self.zero_head:
             init = nn.initializers.lecun_normal()

@@ -57,6 +57,8 @@ def augment(
         return episode
     keys = jax.random.split(key, 4)
     vectors = episode.support.inputs.ndim == 2
+    if episode.support.inputs.dtype == jnp.int32:
+        return _without(episode, keys, strengths.drop)
     kept = _draw_kept(keys[0], episode.support.inputs, strengths.drop)
     classes = _draw_classes(keys[0], way, strengths)
     step, weight = _draw_blend(keys[3], way, strengths.blend)
@@ -105,6 +107,22 @@ def _draw_kept(key, inputs, share):
     gone = jax.random.uniform(first, maxval=share)
     kept = jax.random.uniform(second, inputs.shape[-1:]) >= gone
     return kept / jnp.sqrt(1 - gone)
+
+
+def _without(episode, keys, share):
+    """Leaves ids [B, L] of n-grams out, at most `share`, text by text."""
+
+    def side(batch, key):
+        first, second = jax.random.split(key)
+        count = len(batch.inputs)
+        gone = jax.random.uniform(first, (count, 1), maxval=share)
+        kept = jax.random.uniform(second, batch.inputs.shape) >= gone
+        return batch._replace(inputs=batch.inputs * kept)
+
+    return episode._replace(
+        support=side(episode.support, keys[1]),
+        query=side(episode.query, keys[2]),
+    )
 
 
 def _draw_classes(key, way, strengths):
