@@ -73,7 +73,9 @@ def folds_table(found: list[dict]) -> str:
     rows: dict[tuple, dict[tuple, list[dict]]] = {}
     for name, x in zip(names, found, strict=True):
         key = (x["way"], x["shot"], results.label(x))
-        rows.setdefault(key, {}).setdefault((name[1], name[2]), []).append(x)
+        episodes = tuple(x[name] for name in results.SAME)
+        place = (name[1], name[2], episodes)
+        rows.setdefault(key, {}).setdefault(place, []).append(x)
     heads = ["setting", "system", "folds", "seeds", *sets, "mean"]
     heads += ["htmaml minus it", "minutes", "parameters"]
     lines = [_row(heads), _row(["---"] * len(heads))]
@@ -85,7 +87,7 @@ def folds_table(found: list[dict]) -> str:
         for part in sets:
             of_set = [
                 np.mean([x["mean"] for x in mine])
-                for (collection, _), mine in places.items()
+                for (collection, *_), mine in places.items()
                 if collection == part
             ]
             means[part] = np.mean(of_set) if of_set else None
@@ -106,7 +108,7 @@ def folds_table(found: list[dict]) -> str:
         cells = (
             results.setting(one),
             label,
-            ", ".join(sorted({fold for _, fold in places})),
+            ", ".join(sorted({fold for _, fold, _ in places})),
             ", ".join(sorted({str(x["seed"]) for x in every})),
             *(
                 "" if x is None else f"{shown.factor * x:.{shown.places}f}"

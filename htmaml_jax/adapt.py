@@ -59,12 +59,18 @@ class Specialist:
 class Model:
     """A meta-trained model, ready to adapt; made by `load`."""
 
-    def __init__(self, workdir: str | pathlib.Path, series: str = "best"):
+    def __init__(
+        self,
+        workdir: str | pathlib.Path,
+        series: str = "best",
+        encoder: str = "",
+    ):
         from htmaml_jax.data import find
         from htmaml_jax.data.table import Scale
 
+        moved = [("data.encoder", encoder)] if encoder else []
         info, self._meta, self._config = evaluate.restore(
-            epath.Path(workdir), series
+            epath.Path(workdir), series, moved
         )
         self.data = info["data"]
         known = self.data["front_end"]
@@ -98,9 +104,14 @@ class Model:
     def read(self, items: Sequence[pathlib.Path | str]) -> np.ndarray:
         """Turns clips or texts into inputs [n, ...], as in training."""
         from htmaml_jax.data import clips, texts
+        from htmaml_jax.run import workdir as workdirs
 
         if self.texts:
-            return texts.inputs(items, self._config.data)[0]
+            made, settings = texts.inputs(items, self._config.data)
+            workdirs.refuse_other_encoder(
+                "the model", self.data, {"front_end": settings}
+            )
+            return made
         return self._scale(clips.read_clips(items, self._front))
 
     def adapt(
@@ -138,11 +149,14 @@ class Model:
         return Specialist(self, probabilities, names)
 
 
-def load(workdir: str | pathlib.Path, series: str = "best") -> Model:
+def load(
+    workdir: str | pathlib.Path, series: str = "best", encoder: str = ""
+) -> Model:
     """Loads a trained model from the workdir of a run.
 
     Args:
       workdir: folder written by train.
       series: "best" by validation, or "latest".
+      encoder: of texts, where its folder is not where it was in training.
     """
-    return Model(workdir, series)
+    return Model(workdir, series, encoder)

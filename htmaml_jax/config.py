@@ -32,15 +32,22 @@ KINDS = {
 }
 # Collections of texts; "texts" are one's own.
 TEXTS = ("banking77", "clinc150", "hwu64", "liu", "texts")
+# Both were taken from one collection and share texts, but no class names.
+ONE_SOURCE = {"hwu64", "liu"}
 NGRAMS = "ngrams"  # the built-in encoder of texts
 # What may differ between a run and its resume.
 FREE = (
     "train.steps",
-    "pretrain.",
+    "pretrain.steps",
+    "pretrain.batch",
+    "pretrain.rate",
+    "pretrain.decay",
+    "pretrain.width",
     "eval.",
     "run.",
     "log.",
     "data.dir",
+    "data.encoder",  # a place; what is there is checked by its stamp
     "data.download",
     "data.loader",
 )
@@ -52,7 +59,7 @@ OF_TRAINING = (
     *(
         f"data.{name}"
         for name in "domains way shot query min_way min_shot rate window hop "
-        "mels seconds top_db rows columns channels encoder size".split()
+        "mels seconds top_db rows columns channels size".split()
     ),
 )
 
@@ -199,7 +206,8 @@ def differences(old: Any, new: Any) -> list[str]:
     Returns:
       Lines "data.way: 5 -> 20".
     """
-    old, new = identity(old), identity(new)
+    # Fields younger than the run had their defaults.
+    old, new = identity(default()) | identity(old), identity(new)
     lines = []
     for key in sorted(old.keys() | new.keys()):
         was, now = old.get(key, "absent"), new.get(key, "absent")

@@ -80,6 +80,9 @@ def evaluate(
     told = facts(table)
     if not any(name in ("data.dir", "data.name") for name, _ in overrides):
         workdirs.refuse_other_data(workdir, info["data"], told)
+    workdirs.refuse_other_encoder(workdir, info["data"], told)
+    learned = info["config"]["data"]["name"]
+    workdirs.refuse_shared_texts(workdir, learned, config.data.name)
     seen = info["data"]["splits"]
     workdirs.refuse_seen_classes(workdir, seen, table.splits, judged.split)
     if needs_domain(config):

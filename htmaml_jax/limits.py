@@ -119,6 +119,12 @@ def check(config: ConfigDict) -> None:
             )
 
 
+def crop_is_small(config: ConfigDict) -> bool:
+    """Says whether a view of a clip is too short for the network's blocks."""
+    kept = round(config.pretrain.crop * config.data.columns)
+    return kept < 2**config.net.blocks
+
+
 def _check_slots(config):
     """Refuses fillings that do not go together."""
     hyper, inner, embed = config.hyper, config.inner, config.embed
@@ -182,12 +188,28 @@ def _check_slots(config):
             "outer.objective=joint takes no outer.auxiliary, no outer.exchange",
         ),
         (
+            pictures and outer.auxiliary and crop_is_small(config),
+            f"pretrain.crop={config.pretrain.crop} leaves fewer columns than "
+            f"net.blocks={net.blocks} can halve; raise it",
+        ),
+        (
+            net.norm == "support" and exchange.kind in ("task", "both"),
+            "outer.exchange between tasks would mix their norm statistics; "
+            "set net.norm=group or outer.exchange.kind=class",
+        ),
+        (
             not pictures and embed.body == "own",
             "embed.body=own is for sounds and pictures",
         ),
         (
-            embed.pretrained and embed.body != "own",
-            "embed.pretrained needs embed.body=own",
+            embed.pretrained
+            and not (
+                embed.body == "own"
+                and embed.kind in ("set", "blind")
+                and hyper.kind == "generator"
+            ),
+            "embed.pretrained needs embed.body=own and a system that reads "
+            "the support set, such as htmaml or mmaml",
         ),
         (
             not classes and embed.dim % 4,

@@ -15,7 +15,7 @@ from typing import Any
 
 from etils import epath
 
-from htmaml_jax import cli
+from htmaml_jax import cli, limits
 from htmaml_jax.errors import UserError
 
 _TASKS = 1000  # validation tasks that features are scored by
@@ -71,6 +71,11 @@ def pretrain(config: Any, workdir: epath.Path) -> dict[str, Any]:
         raise UserError(
             f"data.name={config.data.name} is neither sounds nor pictures; "
             "only these are pre-trained on."
+        )
+    if limits.crop_is_small(config):
+        raise UserError(
+            f"pretrain.crop={wanted.crop} leaves fewer columns than "
+            f"net.blocks={config.net.blocks} can halve; raise it."
         )
     table = table.standardised()
     facts = evaluate.facts(table)

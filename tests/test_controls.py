@@ -20,7 +20,7 @@ from htmaml_jax.run import step
         ({"inner.over": "heads/.*"}, "body/dense0/kernel"),
         ({"net.output": "classes"}, "net.output=numbers"),
         ({"net.kind": "conv"}, "net.kind=mlp"),
-        ({"outer.augment.mix": 0.1}, "for clips"),
+        ({"outer.augment.mix": 0.1}, "not for functions"),
         ({"embed.dim": 30}, "multiple of 4"),
         ({"data.domains": 1, "embed.control": "domain"}, "one domain"),
         ({"hyper.head": "prototype"}, "needs classes"),

@@ -186,6 +186,12 @@ def test_terms_reach_the_network_and_the_metrics():
         ("data.name=liu,net.kind=ngrams,outer.auxiliary=0.1", ("pictures",)),
         ("pretrain.crop=1.2", ("pretrain.crop", "at most 1")),
         ("embed.pretrained=x", ("embed.body=own",)),
+        (
+            "system=maml,embed.body=own,embed.pretrained=x",
+            ("reads the support set",),
+        ),
+        ("outer.auxiliary=0.1,pretrain.crop=0.3", ("pretrain.crop=0.3",)),
+        ("net.norm=support,outer.exchange.kind=task", ("norm statistics",)),
     ],
 )
 def test_configs_that_cannot_work(text, words):

@@ -27,6 +27,8 @@ def test_ids_of_any_text(text):
     made, cut = ngrams.inputs([text, ""], 16)
     assert made.shape == (2, 16) and made.dtype == np.int32
     assert made[0, : len(got)].tolist() == got[:16]
+    padded, _ = ngrams.inputs([" " * 300 + text], 16)
+    np.testing.assert_array_equal(padded[0], made[0])
     assert cut.tolist() == [len(got) > 16, False]
     assert not made[1].any()
 
@@ -129,6 +131,7 @@ def test_a_run_through_the_doors(own, tmp_path):
     assert found["data"]["front_end"] == {
         "encoder": "ngrams",
         "length": 64,
+        "stamp": "ngrams",
         "cut": 0,
     }
     assert found["mean"] > 0.6  # chance is a third, and words tell classes

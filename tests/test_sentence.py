@@ -198,6 +198,22 @@ def test_each_text_is_encoded_once(tmp_path, monkeypatch):
     assert [f.suffix for f in files] == [".npz"]
 
 
+def test_other_settings_are_another_encoder(tmp_path, monkeypatch):
+    """No vector of the old settings comes back from the cache."""
+    monkeypatch.setenv("HTMAML_CACHE", str(tmp_path / "cache"))
+    folder = make_folder(tmp_path / "enc")
+    first, _ = sentence.load(str(folder)).cached(["my card"])
+    path = folder / "1_Pooling" / "config.json"
+    path.write_text(json.dumps({"pooling_mode_max_tokens": True}))
+    sentence.load.cache_clear()
+    second, _ = sentence.load(str(folder)).cached(["my card"])
+    assert np.abs(first - second).max() > 1e-3
+    settings = folder / "sentence_bert_config.json"
+    settings.write_text(json.dumps({"max_seq_length": None}))
+    sentence.load.cache_clear()
+    assert sentence.load(str(folder)).length == 20
+
+
 def test_what_cannot_be_loaded(tmp_path):
     def broken(change, *words):
         shutil.rmtree(tmp_path / "enc", ignore_errors=True)
@@ -232,6 +248,10 @@ def test_what_cannot_be_loaded(tmp_path):
     broken(lambda f: (f / "tokenizer.json").unlink(), "tokenizer.json")
     broken(lambda f: (f / "tokenizer.json").write_text("{}"), "is no tokenizer")
     broken(lambda f: (f / "config.json").write_text("{"), "cannot be read")
+    broken(
+        lambda f: (f / "config.json").write_text('{"model_type": "bert"}'),
+        "lacks vocab_size",
+    )
     refused(
         lambda: sentence.load("no-such-encoder"),
         "'no-such-encoder'",

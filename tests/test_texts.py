@@ -1,5 +1,6 @@
 """Texts: files of one's own, the four collections, and a run through doors."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,6 +11,7 @@ from test_sentence import make_folder
 
 from htmaml_jax import adapt, config, evaluate, limits, train
 from htmaml_jax.data import draw, find, intents, texts
+from htmaml_jax.run import workdir
 
 WORDS = "where is my card please".split()
 
@@ -61,6 +63,20 @@ def test_forms_of_files(tmp_path):
         assert list(zip(found.texts, found.labels, strict=True)) == rows
 
 
+def test_quotes_and_strange_ends_of_lines(tmp_path):
+    """Quotes are nothing in .tsv; U+2028 ends no line."""
+    rows = [('"hello there', "a"), ("foo\u2028bar", "b"), ('"bar" baz', "c")]
+    lines = ["text\tlabel", *(f"{t}\t{x}" for t, x in rows)]
+    (tmp_path / "x.tsv").write_text("\n".join(lines), "utf-8")
+    objects = [
+        json.dumps({"text": t, "label": x}, ensure_ascii=False) for t, x in rows
+    ]
+    (tmp_path / "x.jsonl").write_text("\n".join(objects), "utf-8")
+    for name in ("x.tsv", "x.jsonl"):
+        found = texts.read_file(tmp_path / name)
+        assert list(zip(found.texts, found.labels, strict=True)) == rows
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -70,6 +86,7 @@ def test_forms_of_files(tmp_path):
         ("x.csv", "text,label\ncafé,a".encode("latin1"), ("not UTF-8",)),
         ("x.jsonl", b'{"text": "a", "label": 3}', ("entry 1 has no label",)),
         ("x.jsonl", b'{"text": "a"\n', ("line 1 is no JSON",)),
+        ("x.csv", b'text,label\n"' + b"a" * 140_000, ("no table",)),
         ("x.jsonl", b"[1, 2]\n", ("line 1 is no JSON object",)),
     ],
 )
@@ -133,7 +150,9 @@ def test_folds_of_real_collections(real_data, name, monkeypatch):
         ),
     }
     monkeypatch.setattr(
-        texts, "inputs", lambda t, d: (np.zeros((len(t), 1), np.float32), {})
+        texts,
+        "inputs",
+        lambda t, d: (np.zeros((len(t), 1), np.float32), {"stamp": ""}),
     )
     shapes, held = set(), set()
     for fold in intents.FOLDS:
@@ -190,6 +209,31 @@ def test_a_run_through_the_doors(run):
     assert found["benchmark"] == found["data"]["name"] == "mine"
     assert found["data"]["front_end"]["length"] == 20
     assert found["mean"] > 0.5  # chance is a third
+
+
+def test_what_a_model_of_texts_is_not_judged_on(run, encoder, monkeypatch):
+    plain = find.load
+
+    def strange(data):
+        table = plain(data)
+        settings = {**table.front_end, "stamp": "other"}
+        return dataclasses.replace(table, front_end=settings)
+
+    monkeypatch.setattr(find, "load", strange)
+    refused(lambda: evaluate.evaluate(run), "another encoder", "other")
+    where = "runs/liu"
+    refused(lambda: workdir.refuse_shared_texts(where, "liu", "hwu64"), where)
+    workdir.refuse_shared_texts(where, "liu", "liu")
+    workdir.refuse_shared_texts(where, "liu", "banking77")
+
+
+def test_the_fingerprint_is_that_of_texts(own, encoder):
+    """Not of vectors, which another machine rounds in another way."""
+    one = find.load(fields(own, encoder))
+    rounded = dataclasses.replace(one, inputs=one.inputs * (1 + 1e-7))
+    assert one.fingerprint == rounded.fingerprint
+    other = dataclasses.replace(one, content="other texts")
+    assert one.fingerprint != other.fingerprint
 
 
 def test_adapting_to_texts(run):

@@ -9,14 +9,19 @@ collection makes of the whole set of labels at once.
 
 from __future__ import annotations
 
-import csv
 import json
 import pathlib
 from collections.abc import Iterable
 from typing import Any
 
 from htmaml_jax.data.table import Table
-from htmaml_jax.data.texts import Labelled, json_lines, read_text, table
+from htmaml_jax.data.texts import (
+    Labelled,
+    json_lines,
+    read_text,
+    table,
+    table_rows,
+)
 from htmaml_jax.errors import UserError
 
 FOLDER = "text_intent"
@@ -81,10 +86,9 @@ def _banking(folder: pathlib.Path) -> Labelled:
     texts, labels = [], []
     for part in ("train", "test"):
         path = folder / "banking77" / "banking_data" / f"{part}.csv"
-        lines = read_text(path).splitlines(keepends=True)
-        for row in csv.DictReader(lines):
-            texts.append(row["text"])
-            labels.append(row["category"])
+        for row in table_rows(read_text(path), path):
+            texts.append(_of(row, "text", path))
+            labels.append(_of(row, "category", path))
     return Labelled(texts, labels, str(folder / "banking77"), "CC BY 4.0")
 
 
@@ -97,7 +101,7 @@ def clinc(
         found = json.loads(read_text(path))
     except ValueError as error:
         raise UserError(f"{path} is no JSON ({error}).") from error
-    rows = [row for part in parts for row in found[part]]
+    rows = [row for part in parts for row in _of(found, part, path)]
     return Labelled(
         [row[0] for row in rows],
         [row[1] for row in rows],
@@ -126,11 +130,17 @@ def _liu(folder: pathlib.Path) -> Labelled:
     path = folder / "protaugment_splits" / "data" / "Liu" / "full.jsonl"
     rows = json_lines(read_text(path), path)
     return Labelled(
-        [row["sentence"] for row in rows],
-        [row["label"] for row in rows],
+        [_of(row, "sentence", path) for row in rows],
+        [_of(row, "label", path) for row in rows],
         str(path.parent),
         "CC BY 4.0",
     )
+
+
+def _of(row, key, path):
+    if not row.get(key):
+        raise UserError(f"{path} has an entry without {key}; copy it again.")
+    return row[key]
 
 
 _READERS = {

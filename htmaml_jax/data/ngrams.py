@@ -13,6 +13,11 @@ from htmaml_jax.nets.ngrams import BUCKETS
 LENGTHS = (2, 3, 4)  # characters of an n-gram, with the marks of word ends
 
 
+def plain(text: str) -> str:
+    """Returns a text without what makes no difference: case, blanks, NFKC."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
 def ids(text: str) -> list[int]:
     """Returns the n-gram ids of a text, in order.
 
@@ -21,7 +26,7 @@ def ids(text: str) -> list[int]:
     counts as compatible (NFKC), make no difference.
     """
     found = []
-    for word in unicodedata.normalize("NFKC", text).casefold().split():
+    for word in plain(text).split():
         marked = f"<{word}>"
         grams = [
             marked[i : i + n]
@@ -37,9 +42,10 @@ def inputs(texts: Sequence[str], size: int) -> tuple[np.ndarray, np.ndarray]:
     out = np.zeros((len(texts), size), np.int32)
     cut = np.zeros(len(texts), bool)
     for i, text in enumerate(texts):
-        # A word has fewer n-grams than 4 a character: the rest is cut anyway.
-        row = ids(text[: 4 * size])
-        cut[i] = len(row) > size or len(text) > 4 * size
+        # Every character but a blank gives an n-gram, so no more are needed.
+        text = plain(text)
+        row = ids(text[: 2 * size + 2])
+        cut[i] = len(row) > size or len(text) > 2 * size + 2
         out[i, : min(size, len(row))] = row[:size]
     return out, cut
 

@@ -30,7 +30,7 @@ class Sentences:
       params: its weights.
       tokenizer: of the package `tokenizers`.
       length: tokens that are read of a text; what is beyond is cut.
-      stamp: changes with the weights.
+      stamp: changes with weights, tokenizer or settings.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Sentences:
     params: Any
     tokenizer: Any
     length: int
-    stamp: tuple
+    stamp: str
 
     def tokens(self, texts: Sequence[str]) -> tuple[list[list[int]], list]:
         """Returns the token ids of each text, and whether it was cut."""
@@ -77,7 +77,7 @@ class Sentences:
         One file per encoder holds what it has said of which text.
         """
         marks = np.array([_mark(t) for t in texts], np.uint64)
-        key = {"kind": "sentences 2", "encoder": [self.name, *self.stamp]}
+        key = {"kind": "sentences", "encoder": self.stamp}
         width = self.network.dense or self.network.width
         known = cache.read(key) or {
             "marks": np.zeros(0, np.uint64),
@@ -122,7 +122,8 @@ def load(name: str) -> Sentences:
     settings = folder / "sentence_bert_config.json"
     length = network.positions - network.offset
     if settings.is_file():
-        length = min(length, folders.read_json(settings)["max_seq_length"])
+        asked = folders.read_json(settings).get("max_seq_length")
+        length = min(length, asked or length)
     weights = folder / "model.safetensors"
     params = folders.weights(weights, network, dense)
     return Sentences(
@@ -131,5 +132,5 @@ def load(name: str) -> Sentences:
         params=params,
         tokenizer=folders.tokenizer(folder / "tokenizer.json", length),
         length=length,
-        stamp=cache.stamps([weights])[0][1:],
+        stamp=folders.stamp(folder),
     )

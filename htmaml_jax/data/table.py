@@ -48,6 +48,8 @@ class Table:
       domain_of: [C] int32, which of them a class belongs to.
       scale: how episodes standardise `inputs`.
       kind: "pictures", "vectors" or "ngrams".
+      content: what the fingerprint takes for `inputs`, where these are
+        computed and another machine rounds them in another way.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Table:
     domain_of: np.ndarray | None = None
     scale: Scale = Scale([0.0], [1.0])
     kind: str = "pictures"
+    content: str = ""
 
     def __post_init__(self):
         if self.domain_of is None:
@@ -73,7 +76,9 @@ class Table:
     def fingerprint(self) -> str:
         """Sixteen hex digits that change with any example, label or split."""
         digest = hashlib.sha256()
-        for array in (self.inputs, self.labels, self.recordings):
+        arrays = (self.inputs, self.labels, self.recordings)
+        digest.update(self.content.encode())
+        for array in arrays[1:] if self.content else arrays:
             digest.update(np.ascontiguousarray(array).tobytes())
         digest.update(repr(self.classes).encode())
         digest.update(repr(sorted(self.splits.items())).encode())

@@ -8,6 +8,8 @@ folder.
 from __future__ import annotations
 
 import csv
+import hashlib
+import io
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -55,7 +57,7 @@ def inputs(texts: Sequence[str], data: Any) -> tuple[np.ndarray, dict]:
     """
     if data.encoder == NGRAMS:
         made, cut = ngrams.inputs(texts, data.size)
-        settings = {"encoder": NGRAMS, "length": data.size}
+        settings = {"encoder": NGRAMS, "length": data.size, "stamp": NGRAMS}
         return made, {**settings, "cut": int(cut.sum())}
     encoder = sentence.load(data.encoder)
     made, cut = encoder.cached(texts)
@@ -67,6 +69,7 @@ def inputs(texts: Sequence[str], data: Any) -> tuple[np.ndarray, dict]:
     settings = {
         "encoder": encoder.name,
         "length": encoder.length,
+        "stamp": encoder.stamp,
         "cut": int(cut.sum()),
     }
     return made, settings
@@ -80,8 +83,8 @@ def table(
 ) -> Table:
     """Makes the example table of a data set.
 
-    Texts that are alike but for case and blanks count as one recording: the
-    query of a task never repeats its support.
+    Texts that are alike but for case, blanks and what Unicode counts as
+    compatible are one recording: the query of a task never repeats its support.
 
     Args:
       found: the texts.
@@ -91,9 +94,10 @@ def table(
     """
     classes = tuple(sorted(set(found.labels)))
     position = {name: i for i, name in enumerate(classes)}
-    plain = [" ".join(text.lower().split()) for text in found.texts]
+    plain = [ngrams.plain(text) for text in found.texts]
     _, recordings = np.unique(plain, return_inverse=True)
     made, settings = inputs(found.texts, data)
+    content = json.dumps([found.texts, settings["stamp"], data.size])
     return Table(
         name=name,
         origin=found.origin,
@@ -105,6 +109,7 @@ def table(
         licence=found.licence,
         front_end=settings,
         kind=form(data),
+        content=hashlib.sha256(content.encode()).hexdigest(),
     )
 
 
@@ -152,15 +157,26 @@ def _rows(path):
     text = read_text(path)
     if path.suffix == ".jsonl":
         return json_lines(text, path)
-    mark = "\t" if path.suffix == ".tsv" else ","
-    lines = text.splitlines(keepends=True)
-    return list(csv.DictReader(lines, delimiter=mark))
+    return table_rows(text, path)
+
+
+def table_rows(text: str, path: pathlib.Path) -> list[dict]:
+    """Reads .csv, or .tsv in which quotes mean nothing."""
+    form = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+    form = form if path.suffix == ".tsv" else {}
+    try:
+        return list(csv.DictReader(io.StringIO(text, newline=""), **form))
+    except csv.Error as error:
+        raise UserError(
+            f"{path} is no table ({error}); look for a quote that is not "
+            "closed."
+        ) from error
 
 
 def json_lines(text: str, path: pathlib.Path) -> list[dict]:
     """Reads one JSON object per line."""
     rows = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:

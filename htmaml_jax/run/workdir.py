@@ -99,6 +99,25 @@ def refuse_seen_classes(
             )
 
 
+def refuse_shared_texts(where: Any, old: str, new: str) -> None:
+    """Refuses to judge on a collection of which training has met texts."""
+    if old != new and {old, new} <= configs.ONE_SOURCE:
+        raise UserError(
+            f"{where} was trained on {old}, which shares texts with {new}, "
+            "under other class names; judge it on another collection."
+        )
+
+
+def refuse_other_encoder(where: Any, old: Mapping, new: Mapping) -> None:
+    """Refuses texts that are not encoded as in training."""
+    was, now = (x.get("front_end", {}).get("stamp") for x in (old, new))
+    if was != now:
+        raise UserError(
+            f"{where} was trained with another encoder of texts ({was}) than "
+            f"the one found now ({now}); set data.encoder to the former."
+        )
+
+
 def refuse_non_finite(
     metrics: list[dict[str, float]], last: int, tasks: int, kept: str
 ) -> None:
