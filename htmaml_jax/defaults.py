@@ -102,6 +102,9 @@ FIELDS: dict[str, Any] = {
             "layer": 3,  # block, from 0
             "temperature": 0.2,
         },
+        # Shares of the tasks; see outer.mixing.
+        "shuffle": 0.0,  # whose channels are shuffled among classes
+        "mix": 0.0,  # whose queries are blended with support
         # Two views of every example attract, as in pre-training.
         "auxiliary": 0.0,  # weight
         "augment": {

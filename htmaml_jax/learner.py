@@ -15,7 +15,7 @@ from htmaml_jax.episode import Batch, Episode, present
 from htmaml_jax.errors import UserError
 from htmaml_jax.hyper import heads, rules
 from htmaml_jax.inner import sgd
-from htmaml_jax.outer import exchange, gradients, losses, views
+from htmaml_jax.outer import exchange, gradients, losses, mixing, views
 from htmaml_jax.outer.augment import Strengths, augment
 from htmaml_jax.slots import Adapted, Slots
 
@@ -104,16 +104,19 @@ class Learner(Slots):
         adapted: Adapted,
         inputs: jax.Array,
         mask: jax.Array | None = None,
+        *more: Any,
     ) -> jax.Array:
         """Maps queries [Q, ...] to logits [Q, N], or numbers [Q, D].
 
-        Each query is on its own, unless the learner is transductive.
+        Each query is on its own, unless the learner is transductive. What
+        comes behind the mask is for the network's body.
         """
         outputs, _ = self.network().apply(
             {"params": adapted.params, **adapted.stats},
             inputs,
             mask,
-            stored=bool(adapted.stats),
+            bool(adapted.stats),
+            *more,
             mutable=["batch_stats"],
         )
         if self.problem.classes:
@@ -154,9 +157,11 @@ class Learner(Slots):
             progress,
         )
         query = episode.query
-        adapted, weights = self.polish(start, episode.support, progress, True)
-        outputs = [self.predict(a, query.inputs, query.mask) for a in adapted]
-        each = [problem.loss(out, query) for out in outputs]
+        shuffle, answer = self.hardened(episode, second)
+        adapted, weights = self.polish(
+            start, episode.support, progress, True, shuffle
+        )
+        outputs, each = zip(*map(answer, adapted), strict=True)
         metrics = {
             "loss": each[-1],
             problem.metric: problem.score(outputs[-1], query),
@@ -180,6 +185,47 @@ class Learner(Slots):
             metrics["reconstruction"] = start.loss
             objective += self.config.embed.reconstruct * start.loss
         return objective, metrics
+
+    def hardened(self, episode, key):
+        """Draws how meta-training hardens a task; see `outer.mixing`.
+
+        Returns:
+          The shuffle for the inner loop, or None; and the function Adapted
+          -> (outputs for the queries, their loss).
+        """
+        outer, problem, query = self.config.outer, self.problem, episode.query
+        shuffle = mix = None
+        first, second = jax.random.split(jax.random.fold_in(key, 1))
+        blocks = self.config.net.blocks
+        if outer.shuffle:
+            shuffle = mixing.draw_shuffle(
+                first, outer.shuffle, self.way, blocks
+            )
+        if outer.mix:
+            mix = mixing.draw_mix(
+                second, outer.mix, episode.support, query, blocks
+            )
+        if shuffle is None and mix is None:
+
+            def plain(adapted):
+                out = self.predict(adapted, query.inputs, query.mask)
+                return out, problem.loss(out, query)
+
+            return None, plain
+        both = jax.tree.map(
+            lambda *x: jnp.concatenate(x), query, episode.support
+        )
+        change = mixing.changes(shuffle, mix, episode, self.way)
+        shares = None
+        if mix is not None:
+            shares = mixing.blended_targets(mix, episode, self.way)
+
+        def changed(adapted):
+            out = self.predict(adapted, both.inputs, both.mask, change)
+            out = out[: len(query.targets)]
+            return out, losses.cross_entropy(out, query, shares)
+
+        return shuffle, changed
 
     def auxiliaries(self, meta, episode, key, other):
         """Returns (name, weight, loss) of what else trains the base network.

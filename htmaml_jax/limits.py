@@ -64,7 +64,8 @@ _NOT_NEGATIVE = """
 inner.steps inner.size inner.clip embed.clusters embed.reconstruct run.chunk
 run.devices outer.decay hyper.scale hyper.move_penalty outer.augment.gain
 pretrain.decay pretrain.gain outer.augment.noise
-outer.auxiliary outer.exchange.weight outer.exchange.layer
+outer.auxiliary outer.exchange.weight outer.exchange.layer outer.shuffle
+outer.mix
 """
 _SHARES = """
 outer.warmup outer.floor outer.second_from outer.augment.roll
@@ -129,7 +130,8 @@ def _check_slots(config):
     """Refuses fillings that do not go together."""
     hyper, inner, embed = config.hyper, config.inner, config.embed
     outer, net, data = config.outer, config.net, config.data
-    exchange = outer.exchange
+    exchange, mixed = outer.exchange, outer.shuffle or outer.mix
+    hardened = outer.auxiliary or mixed or exchange.kind != "none"
     classes = net.output == "classes"
     examples = form(data)
     functions, pictures = examples == "functions", examples == "pictures"
@@ -174,8 +176,18 @@ def _check_slots(config):
             "data.min_way and data.min_shot are for clips; set both to 0",
         ),
         (
-            not pictures and (outer.auxiliary or exchange.kind != "none"),
-            "outer.auxiliary and outer.exchange are for sounds and pictures",
+            not pictures and hardened,
+            "outer.auxiliary, outer.exchange, outer.shuffle and outer.mix are "
+            "for sounds and pictures",
+        ),
+        (
+            mixed and net.blocks < 2,
+            "outer.shuffle and outer.mix change what blocks pass on; "
+            "net.blocks must be 2 or more",
+        ),
+        (
+            outer.mix and outer.gradient == "reptile",
+            "outer.gradient=reptile looks at no query; set outer.mix=0",
         ),
         (
             exchange.kind != "none" and exchange.layer >= net.blocks,
@@ -183,9 +195,9 @@ def _check_slots(config):
             f"to {net.blocks - 1}",
         ),
         (
-            outer.objective == "joint"
-            and (outer.auxiliary or exchange.kind != "none"),
-            "outer.objective=joint takes no outer.auxiliary, no outer.exchange",
+            outer.objective == "joint" and hardened,
+            "outer.objective=joint takes no outer.auxiliary, outer.exchange, "
+            "outer.shuffle or outer.mix",
         ),
         (
             pictures and outer.auxiliary and crop_is_small(config),
@@ -275,7 +287,11 @@ def _check_ranges(fields):
         (_AT_LEAST_ONE, lambda x: x >= 1, "at least 1"),
         (_ABOVE_ZERO, lambda x: x > 0, "positive"),
         (_NOT_NEGATIVE, lambda x: x >= 0, "0 or more"),
-        ("pretrain.crop outer.exchange.share", lambda x: x <= 1, "at most 1"),
+        (
+            "pretrain.crop outer.exchange.share outer.shuffle outer.mix",
+            lambda x: x <= 1,
+            "at most 1",
+        ),
         (_SHARES, lambda x: 0 <= x < 1, "at least 0 and below 1"),
         ("run.seed eval.seed", lambda x: 0 <= x < 2**31, "in 0 .. 2**31 - 1"),
     )

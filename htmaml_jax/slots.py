@@ -15,7 +15,7 @@ from htmaml_jax.embed.task import TaskEmbedding, gradient_means, statistics
 from htmaml_jax.episode import present
 from htmaml_jax.hyper import heads
 from htmaml_jax.inner import adapters, sgd
-from htmaml_jax.outer import gradients, losses
+from htmaml_jax.outer import gradients, losses, mixing
 
 
 class Adapted(NamedTuple):
@@ -248,20 +248,26 @@ class Slots:
             return jnp.ones(1, bool)
         return present(support, self.way)
 
-    def support_pass(self, params, support, classes):
+    def support_pass(self, params, support, classes, shuffle=None):
         """Returns (support loss, norm statistics)."""
+        more = ()
+        if shuffle is not None:
+            more = (False, mixing.shuffling(shuffle, [support], self.way))
         outputs, stats = self.network().apply(
             {"params": params},
             support.inputs,
             support.mask,
+            *more,
             mutable=["batch_stats"],
         )
         if self.problem.classes:
             outputs = losses.only_present(outputs, classes)
         return self.problem.loss(outputs, support), stats
 
-    def polish(self, start, support, progress=1.0, training=False):
-        """theta_task to phi_task.
+    def polish(
+        self, start, support, progress=1.0, training=False, shuffle=None
+    ):
+        """theta_task to phi_task, on shuffled channels if training wants.
 
         Returns:
           Lists of Adapted and of their weights in the outer loss; of one
@@ -271,10 +277,8 @@ class Slots:
         classes = self.there(support)
 
         def loss(variables, data):
-            rest, support, classes = data
-            return self.support_pass(
-                self.realise(variables, rest), support, classes
-            )[0]
+            rest, *more = data
+            return self.support_pass(self.realise(variables, rest), *more)[0]
 
         joint = training and outer.objective == "joint"
         every = training and outer.loss == "every" and inner.steps > 1
@@ -289,7 +293,7 @@ class Slots:
                 gradient,
                 start.variables,
                 start.learned,
-                (start.rest, support, classes),
+                (start.rest, support, classes, shuffle),
                 inner.clip,
                 start.fade,
                 every,
@@ -304,6 +308,6 @@ class Slots:
         for variables in passed:
             params, stats = self.realise(variables, start.rest), {}
             if self.config.net.norm == "support" and not self.transductive:
-                _, stats = self.support_pass(params, support, classes)
+                _, stats = self.support_pass(params, support, classes, shuffle)
             found.append(Adapted(params, stats, classes))
         return found, losses.step_weights(len(found), progress)

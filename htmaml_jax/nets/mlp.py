@@ -96,11 +96,12 @@ class Headed(nn.Module):
         inputs: jax.Array,
         mask: jax.Array | None = None,
         stored: bool = False,
+        *more: Any,
     ) -> jax.Array:
-        """Maps [B, ...] to outputs [B, columns]."""
+        """Maps [B, ...] to outputs [B, columns]; `more` is for the body."""
         # Outputs and what follows them keep the precision of the parameters.
         exact = jnp.promote_types(inputs.dtype, jnp.float32)
-        features = self.body(inputs, mask, stored).astype(exact)
+        features = self.body(inputs, mask, stored, *more).astype(exact)
         init = nn.initializers.zeros
         if not self.zero_head:
             init = nn.initializers.lecun_normal()

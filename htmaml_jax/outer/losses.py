@@ -19,11 +19,18 @@ def only_present(logits: jax.Array, classes: jax.Array) -> jax.Array:
     return jnp.where(classes, logits, _NEVER)
 
 
-def cross_entropy(logits: jax.Array, batch: Batch) -> jax.Array:
-    """Averages the cross-entropy of logits [B, N] over real examples."""
-    # A product with constants: the gradient of an index is a scatter.
-    picked = jax.nn.one_hot(batch.targets, logits.shape[1], dtype=logits.dtype)
-    each = -jnp.sum(picked * jax.nn.log_softmax(logits), axis=1)
+def cross_entropy(
+    logits: jax.Array, batch: Batch, shares: jax.Array | None = None
+) -> jax.Array:
+    """Averages the cross-entropy of logits [B, N] over real examples.
+
+    `shares` [B, N] stands for targets that are of several classes.
+    """
+    if shares is None:
+        # A product with constants: the gradient of an index is a scatter.
+        shares = jax.nn.one_hot(batch.targets, logits.shape[1])
+    shares = shares.astype(logits.dtype)
+    each = -jnp.sum(shares * jax.nn.log_softmax(logits), axis=1)
     return _over_real(each, batch)
 
 
