@@ -14,6 +14,8 @@ from htmaml_jax import evaluate
 from htmaml_jax.config import needs_domain
 from htmaml_jax.errors import UserError
 
+_BLOCK = 64  # inputs that are predicted at a time
+
 
 class Guess(NamedTuple):
     """What a model says of one clip or text.
@@ -34,12 +36,15 @@ class Guess(NamedTuple):
 class Specialist:
     """A model adapted to classes of one's own."""
 
-    def __init__(self, model, probabilities, names):
-        self._model, self._probabilities = model, probabilities
+    def __init__(self, model, log_odds, names):
+        self._model, self._log_odds = model, log_odds
         self._names = names
 
     def predict(self, items: Iterable[str | pathlib.Path]) -> list[Guess]:
         """Classifies clips or texts, each on its own.
+
+        Of a clip longer than those of training the logits of overlapping
+        windows are averaged.
 
         Raises:
           UserError: a file is missing or is not sound, a text is no text.
@@ -47,7 +52,17 @@ class Specialist:
         items = self._model.items(items)
         if not items:
             return []
-        odds = np.asarray(self._probabilities(self._model.read(items)))
+        inputs, owners = self._model.read(items)
+        each = np.concatenate(
+            [
+                self._log_odds(_padded(inputs[i : i + _BLOCK]))
+                for i in range(0, len(inputs), _BLOCK)
+            ]
+        )[: len(inputs)]
+        # What normalises a window's logits is the same for all classes.
+        mean = np.stack([each[owners == i].mean(0) for i in range(len(items))])
+        odds = np.exp(mean - mean.max(1, keepdims=True))
+        odds /= odds.sum(1, keepdims=True)
         guesses = []
         for item, row in zip(items, odds, strict=True):
             odd = dict(zip(self._names, map(float, row), strict=True))
@@ -101,8 +116,15 @@ class Model:
                 raise UserError(f"{item!r} is no text; this model reads texts.")
         return items
 
-    def read(self, items: Sequence[pathlib.Path | str]) -> np.ndarray:
-        """Turns clips or texts into inputs [n, ...], as in training."""
+    def read(
+        self, items: Sequence[pathlib.Path | str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Turns clips or texts into inputs, as in training.
+
+        Returns:
+          Inputs [n, ...], and which item each is of [n]: one of a text, as
+          many as it has windows of a clip.
+        """
         from htmaml_jax.data import clips, texts
         from htmaml_jax.run import workdir as workdirs
 
@@ -111,13 +133,16 @@ class Model:
             workdirs.refuse_other_encoder(
                 "the model", self.data, {"front_end": settings}
             )
-            return made
-        return self._scale(clips.read_clips(items, self._front))
+            return made, np.arange(len(items))
+        inputs, owners = clips.read_clips(items, self._front)
+        return self._scale(inputs), owners
 
     def adapt(
         self, support: Mapping[str, Sequence[str | pathlib.Path]]
     ) -> Specialist:
         """Adapts to classes given by name, with a few clips or texts each.
+
+        The windows of a long clip count as much as one short clip together.
 
         Raises:
           UserError: fewer than two classes, a class without examples,
@@ -139,14 +164,22 @@ class Model:
                 )
         sizes = [len(support[name]) for name in names]
         items = self.items(x for name in names for x in support[name])
+        targets = np.repeat(np.arange(len(names), dtype=np.int32), sizes)
+        inputs, owners = self.read(items)
         batch = Batch(
-            inputs=self.read(items),
-            targets=np.repeat(np.arange(len(names), dtype=np.int32), sizes),
-            mask=np.ones(len(items), np.float32),
+            inputs=inputs,
+            targets=targets[owners],
+            mask=1 / np.bincount(owners).astype(np.float32)[owners],
         )
         learner = evaluate.build(self._config, len(names))
-        probabilities = step.specialise(learner, self._meta, batch)
-        return Specialist(self, probabilities, names)
+        log_odds = step.specialise(learner, self._meta, batch)
+        return Specialist(self, log_odds, names)
+
+
+def _padded(inputs):
+    """Pads to a power of two: few sizes, few compilations."""
+    size = 1 << (len(inputs) - 1).bit_length()
+    return np.resize(inputs, (size, *inputs.shape[1:]))
 
 
 def load(

@@ -59,7 +59,7 @@ OF_TRAINING = (
     *(
         f"data.{name}"
         for name in "domains way shot query min_way min_shot rate window hop "
-        "mels seconds top_db rows columns channels size".split()
+        "mels seconds top_db rows columns channels level size".split()
     ),
 )
 

@@ -30,6 +30,7 @@ FIELDS: dict[str, Any] = {
         "rows": 32,
         "columns": 40,
         "channels": 1,
+        "level": "log",  # log | pcen, of spectrograms
         "domains": 1,  # kinds of tasks that a task may be of
     },
     "net": {

@@ -14,7 +14,8 @@ class Batch(NamedTuple):
     Attributes:
       inputs: [B, ...] network inputs.
       targets: [B] int32 class slots in [0, N), or [B, D, H, W] masks.
-      mask: [B] float32; 1 = real, 0 = padding that must change nothing.
+      mask: [B] float32; 1 = real, 0 = padding that must change nothing. At use
+        time one of n windows of a long clip counts 1 / n.
     """
 
     inputs: jax.Array

@@ -167,9 +167,10 @@ def test_pattern_names_the_file(root):
 
 def test_read_clips(root):
     paths = [root / "ant" / "1-a.wav", str(root / "dog" / "2-a.flac")]
-    x = clips.read_clips(paths, FRONT)
+    x, owners = clips.read_clips(paths, FRONT)
     table = clips.read_folder(root, FRONT)
     np.testing.assert_array_equal(x, table.inputs[[0, 11]])
+    np.testing.assert_array_equal(owners, [0, 1])
     with pytest.raises(UserError, match="no sound files"):
         clips.read_clips([], FRONT)
     with pytest.raises(UserError, match="gone.wav"):

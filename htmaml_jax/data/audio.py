@@ -17,6 +17,8 @@ from htmaml_jax.errors import UserError
 
 EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
 
+LEVELS = ("log", "pcen")
+
 # One step of 24-bit audio: below it there is no sound, only rounding.
 _SILENCE = 2.0**-23
 
@@ -35,7 +37,10 @@ class FrontEnd:
       rows: height of the picture, low frequencies first.
       columns: width of the picture.
       channels: 1 for the level; 2 adds how fast it changes, which a picture
-        of a tenth of the frames no longer shows.
+        of a tenth of the frames no longer shows; 3 adds its first and second
+        deltas instead.
+      level: "log" for decibels, or "pcen", which follows the background
+        and shows what stands out of it.
     """
 
     rate: int = 16000
@@ -47,27 +52,37 @@ class FrontEnd:
     rows: int = 32
     columns: int = 40
     channels: int = 1
+    level: str = "log"
 
     def __post_init__(self):
         for name, value in dataclasses.asdict(self).items():
-            if not value > 0:
+            if name != "level" and not value > 0:
                 raise UserError(
                     f"audio front end: {name} is {value}; give a positive "
                     "number."
                 )
-        if self.channels not in (1, 2):
-            raise UserError(
-                f"audio front end: channels is {self.channels}; it is 1 or 2."
-            )
+        for name, allowed in (("channels", (1, 2, 3)), ("level", LEVELS)):
+            if (value := getattr(self, name)) not in allowed:
+                raise UserError(
+                    f"audio front end: {name} is {value}; choose from "
+                    f"{', '.join(map(str, allowed))}."
+                )
 
     @property
     def samples(self) -> int:
         """Samples of a clip of `seconds`, at least one."""
         return max(1, round(self.seconds * self.rate))
 
-    def asdict(self) -> dict[str, int | float]:
-        """Returns the settings as a plain dictionary."""
-        return dataclasses.asdict(self)
+    def asdict(self) -> dict[str, int | float | str]:
+        """Returns the settings as a plain dictionary.
+
+        Decibels go without saying, as in what was cached before there was
+        anything else.
+        """
+        settings = dataclasses.asdict(self)
+        if self.level == "log":
+            del settings["level"]
+        return settings
 
 
 def decode(
@@ -155,11 +170,13 @@ def _mel_basis(front: FrontEnd) -> np.ndarray:
 
 
 def log_mel(wave: np.ndarray, front: FrontEnd) -> np.ndarray:
-    """Computes the log-mel spectrogram [mels, frames] float32 in [0, 1].
+    """Computes the mel spectrogram [mels, frames] float32 in [0, 1].
 
-    Row 0 is the lowest band. 1 is the loudest point of the clip and 0 lies
-    `front.top_db` decibels or more below it. Silence gives zeros. The mel
-    scale is Slaney's (librosa's default; Slaney, Auditory Toolbox, 1998).
+    Row 0 is the lowest band. In decibels 1 is the loudest point of the clip
+    and 0 lies `front.top_db` or more below it; of PCEN (per-channel energy
+    normalisation, Wang et al., ICASSP 2017) 1 is the highest point. Silence
+    gives zeros. The mel scale is Slaney's (librosa's default; Slaney, Auditory
+    Toolbox, 1998).
     """
     import librosa
 
@@ -168,8 +185,13 @@ def log_mel(wave: np.ndarray, front: FrontEnd) -> np.ndarray:
         return np.zeros((front.mels, len(wave) // front.hop + 1), np.float32)
     # Unit peak keeps quiet clips clear of the absolute floor (amin) of
     # power_to_db, which would otherwise turn them into a flat picture.
-    power = librosa.stft(wave / peak, n_fft=front.window, hop_length=front.hop)
-    power = _mel_basis(front) @ np.square(np.abs(power))
+    waves = librosa.stft(wave / peak, n_fft=front.window, hop_length=front.hop)
+    if front.level == "pcen":
+        # Of magnitudes on the scale of 32-bit samples, as librosa advises.
+        size = _mel_basis(front) @ np.abs(waves) * 2.0**31
+        level = librosa.pcen(size, sr=front.rate, hop_length=front.hop)
+        return (level / max(level.max(), 1e-9)).astype(np.float32)
+    power = _mel_basis(front) @ np.square(np.abs(waves))
     db = librosa.power_to_db(power, ref=np.max, top_db=front.top_db)
     return np.clip(1 + db / front.top_db, 0, 1).astype(np.float32)
 
@@ -182,16 +204,24 @@ def shrink(spec: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 
 def layers(spec: np.ndarray, front: FrontEnd) -> np.ndarray:
-    """Shrinks a log-mel [mels, frames] to [rows, columns, channels].
+    """Shrinks a spectrogram [mels, frames] to [rows, columns, channels].
 
     The channels are the level and, of two, the mean absolute change of level
-    per 20 ms, times 4 to bring it to the same order.
+    per 20 ms, times 4 to bring it to the same order; of three, its first and
+    second deltas in the same unit (librosa's, over 9 frames), where 0.5 is no
+    change.
     """
     planes = [spec]
-    if front.channels > 1:
-        frame = front.seconds / spec.shape[1]
+    unit = 4 * 0.02 * spec.shape[1] / front.seconds
+    if front.channels == 2:
         change = np.abs(np.diff(spec, axis=1, prepend=spec[:, :1]))
-        planes.append(np.minimum(4 * change * (0.02 / frame), 1))
+        planes.append(np.minimum(unit * change, 1))
+    elif front.channels == 3:
+        import librosa
+
+        for order in (1, 2):
+            delta = librosa.feature.delta(spec, order=order, mode="nearest")
+            planes.append(0.5 + np.clip(unit**order * delta, -1, 1) / 2)
     small = [shrink(x, front.rows, front.columns) for x in planes]
     return np.clip(np.stack(small, axis=-1), 0, 1)
 

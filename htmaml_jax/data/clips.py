@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from htmaml_jax.data import audio
+from htmaml_jax.data import audio, windows
 from htmaml_jax.data.table import Table, split_classes
 from htmaml_jax.errors import UserError
 
@@ -81,15 +81,18 @@ def read_folder(
 
 def read_clips(
     paths: Sequence[str | os.PathLike], front: audio.FrontEnd
-) -> np.ndarray:
-    """Reads n sound files as [n, rows, columns, channels] float32.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Reads sound files of any length as pictures of their windows.
+
+    Returns:
+      [n, rows, columns, channels] float32, and the file of each [n].
 
     Raises:
       UserError: there is none, or one cannot be used; the message names it.
     """
     if not paths:
         raise UserError(f"no sound files given; give {_KINDS} files.")
-    return audio.features(paths, front, progress=False)
+    return windows.features(paths, front)
 
 
 def _visible(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -99,6 +99,11 @@ def read_pack(folder: pathlib.Path, front: FrontEnd, split: str) -> Table:
                 "extract or copy it again."
             )
     rows = _read_meta(meta)
+    if front.level != "log":
+        raise UserError(
+            f"data.level={front.level}: the pack holds decibels; set "
+            "data.level=log, or give the sound files themselves."
+        )
     size = (front.rows, front.columns, front.channels)
     inputs = np.empty((len(rows), *size), np.float32)
     try:

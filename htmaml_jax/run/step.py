@@ -237,11 +237,11 @@ def specialise(
     """Adapts to a support Batch.
 
     Returns:
-      Compiled inputs [n, ...] -> class probabilities [n, N].
+      Compiled inputs [n, ...] -> log-probabilities of classes [n, N].
     """
     adapted = jax.jit(learner.adapt)(meta, support)
 
-    def probabilities(inputs):
-        return jax.nn.softmax(learner.predict(adapted, inputs))
+    def log_odds(inputs):
+        return jax.nn.log_softmax(learner.predict(adapted, inputs))
 
-    return jax.jit(probabilities)
+    return jax.jit(log_odds)

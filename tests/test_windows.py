@@ -1,0 +1,131 @@
+"""Clips of any length, and the front end's other levels and channels."""
+
+import numpy as np
+import pytest
+import soundfile
+import tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from htmaml_jax import adapt, train
+from htmaml_jax.data import audio, windows
+from htmaml_jax.errors import UserError
+from htmaml_jax.run import step
+
+FRONT = audio.FrontEnd(rate=100, seconds=0.4, window=16, hop=4, mels=8)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 400))
+def test_windows_cover_every_sample_and_overlap_by_half(count):
+    wave = np.arange(1, count + 1, dtype=np.float32) + 1e3
+    pieces = windows.cut(wave, FRONT)
+    assert pieces.shape[1] == FRONT.samples == 40
+    assert set(wave) <= set(pieces.ravel())
+    if count >= 40:
+        starts = pieces[:, 0] - wave[0]
+        assert (np.diff(starts) <= 20).all() and (np.diff(starts) > 0).all()
+        assert pieces[-1, -1] == wave[-1]
+
+
+def test_a_clip_as_long_as_in_training_is_one_window():
+    wave = np.random.default_rng(0).normal(size=40).astype(np.float32)
+    np.testing.assert_array_equal(windows.cut(wave, FRONT), wave[None])
+    np.testing.assert_array_equal(
+        windows.cut(wave[:20], FRONT)[0], np.tile(wave[:20], 2)
+    )
+
+
+def test_windows_of_background_are_left_out():
+    wave = np.full(400, 1e-3, np.float32)
+    wave[200:240] = 1.0
+    pieces = windows.cut(wave, FRONT)
+    # Those that hold some of the sound: from 180, 200 and 220 on.
+    assert len(pieces) == 3 and (pieces.max(1) == 1).all()
+    assert len(windows.cut(np.zeros(400, np.float32), FRONT)) == 19
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A model after two steps; its arithmetic is all that counts here."""
+    root = tmp_path_factory.mktemp("windows")
+    clips = tiny.write_clips(root / "clips")
+    fields = {"system": "maml", "train.steps": 2}
+    train.main(tiny.arguments(clips, root / "run", **fields))
+    return adapt.load(root / "run")
+
+
+def test_windows_share_a_clip_and_their_logits_are_averaged(
+    model, tmp_path, monkeypatch
+):
+    front = model._front
+    rng = np.random.default_rng(0)
+    size = front.samples
+
+    def write(name, wave):
+        path = tmp_path / f"{name}.wav"
+        soundfile.write(path, wave, front.rate, subtype="FLOAT")
+        return path
+
+    def sound(count):
+        pitch = rng.uniform(0.01, 0.4, 2)
+        ramp = np.arange(count)[:, None]
+        return (0.2 * np.sin(np.pi * pitch * ramp).sum(1)).astype("f4")
+
+    few = {
+        name: [write(f"{name}{i}", sound(size)) for i in range(2)]
+        for name in "ab"
+    }
+    specialist = model.adapt(few)
+    long = np.concatenate([sound(size), sound(size)])
+    parts = [long[:size], long[size // 2 :][:size], long[size:]]
+    whole = specialist.predict([write("long", long)])[0]
+    each = specialist.predict(
+        [write(f"part{i}", part) for i, part in enumerate(parts)]
+    )
+    logs = np.log([[g.probabilities[n] for n in "ab"] for g in each])
+    odds = np.exp(logs.mean(0))
+    wanted = odds / odds.sum()
+    got = [whole.probabilities[n] for n in "ab"]
+    np.testing.assert_allclose(got, wanted, atol=1e-4)
+    seen = []
+    monkeypatch.setattr(step, "specialise", lambda *args: seen.append(args[2]))
+    model.adapt({"a": [write("long", long)], "b": few["b"]})
+    third = np.float32(1 / 3)
+    np.testing.assert_array_equal(seen[0].targets, [0, 0, 0, 1, 1])
+    np.testing.assert_array_equal(seen[0].mask, [third, third, third, 1, 1])
+
+
+def test_deltas_and_pcen():
+    rng = np.random.default_rng(0)
+    front = audio.FrontEnd(seconds=1.0, channels=3)
+    wave = rng.normal(size=16000).astype(np.float32)
+    # Louder and louder: the level rises, its delta is positive throughout.
+    x = audio.picture(wave * np.linspace(0.01, 1, 16000, dtype="f4"), front)
+    assert x.shape == (32, 40, 3) and x.min() >= 0 and x.max() <= 1
+    assert x[..., 1].mean() > 0.5
+    y = audio.picture(wave * np.linspace(1, 0.01, 16000, dtype="f4"), front)
+    assert y[..., 1].mean() < 0.5
+    assert abs(x[..., 2].mean() - 0.5) < 0.1
+    pcen = audio.FrontEnd(seconds=1.0, level="pcen")
+    tone = np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000)
+    late = (0.3 * wave / np.abs(wave).max()).astype("f4")
+    late[8000:] += tone[8000:].astype("f4")
+    spec = audio.log_mel(late, pcen)
+    assert spec.dtype == np.float32 and spec.min() >= 0 and spec.max() == 1
+    row = spec[:, -8:].mean(1).argmax()
+    # What lasts fades into the background, its onset stands out.
+    assert spec[row, 15:18].mean() > 1.2 * spec[row, -3:].mean()
+    assert not audio.log_mel(np.zeros(16000, "f4"), pcen).any()
+
+
+def test_settings_that_do_not_exist():
+    with pytest.raises(UserError, match="level is db; choose from log, pcen"):
+        audio.FrontEnd(level="db")
+    with pytest.raises(UserError, match="channels is 4; choose from 1, 2, 3"):
+        audio.FrontEnd(channels=4)
+
+
+def test_older_caches_keep_their_names():
+    assert "level" not in audio.FrontEnd().asdict()
+    assert audio.FrontEnd(level="pcen").asdict()["level"] == "pcen"
