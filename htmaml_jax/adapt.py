@@ -80,7 +80,7 @@ class Model:
         series: str = "best",
         encoder: str = "",
     ):
-        from htmaml_jax.data import find
+        from htmaml_jax.data import audio, find
         from htmaml_jax.data.table import Scale
 
         moved = [("data.encoder", encoder)] if encoder else []
@@ -90,7 +90,7 @@ class Model:
         self.data = info["data"]
         known = self.data["front_end"]
         self.texts = "encoder" in known
-        if not (self.texts or "mels" in known or "pack" in known):
+        if not (self.texts or audio.is_sound(known)):
             raise UserError(
                 f"{workdir} was trained on {self.data['name']}, not on "
                 "sounds or texts; give a run on these."

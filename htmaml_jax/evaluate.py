@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -39,10 +40,15 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--variant", default="", help="names an ablation in the result"
     )
+    parser.add_argument(
+        "--pictures",
+        action="store_true",
+        help="draw what the first tasks show, into WORKDIR/pictures",
+    )
     flags, overrides = cli.parse(parser, argv)
     found = []
     for run in flags.runs:
-        result = evaluate(run, flags.checkpoint, overrides)
+        result = evaluate(run, flags.checkpoint, overrides, flags.pictures)
         if flags.variant:
             result["variant"] = flags.variant
         print(results.sentence(result), flush=True)
@@ -59,6 +65,7 @@ def evaluate(
     workdir: epath.Path,
     series: str = "best",
     overrides: Sequence[tuple[str, str]] = (),
+    draw: bool = False,
 ) -> dict[str, Any]:
     """Evaluates one checkpoint and returns the result of DESIGN.md's form.
 
@@ -66,6 +73,7 @@ def evaluate(
       workdir: folder written by train.
       series: "best" or "latest".
       overrides: (name, text) for eval.*, run.* and data.*.
+      draw: also write pictures into the workdir.
     """
     from htmaml_jax.data import find
     from htmaml_jax.data.table import Scale
@@ -97,6 +105,12 @@ def evaluate(
     meta = meshes.replicate(mesh, meta)
     judge = make_judge(learner, source, mesh, judged.episodes, info["chunk"])
     values = judge(meta)
+    if draw:
+        from htmaml_jax import pictures
+
+        folder = pathlib.Path(workdir) / "pictures"
+        for path in pictures.write(folder, config, meta, table, source):
+            print(f"drawn: {path}")
     of = find.domains(table, judged.split, judged.seed, judged.episodes)
     from htmaml_jax.systems import sizes
 

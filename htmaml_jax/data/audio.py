@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -83,6 +83,11 @@ class FrontEnd:
         if self.level == "log":
             del settings["level"]
         return settings
+
+
+def is_sound(settings: Mapping[str, object]) -> bool:
+    """Says whether a table's front end was given sounds."""
+    return "mels" in settings or "pack" in settings
 
 
 def decode(

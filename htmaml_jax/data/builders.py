@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from htmaml_jax.data import archives, audio, cache, esc_tree
-from htmaml_jax.data.esc import CLASSES
+from htmaml_jax.data.esc import CLASSES, FAMILIES
 from htmaml_jax.data.table import Table, split_classes
 from htmaml_jax.errors import UserError
 
@@ -211,6 +211,7 @@ def table_from_builder(
         labels=np.array(labels, np.int32),
         recordings=recordings.astype(np.int32),
         classes=classes,
+        families=tuple(FAMILIES[CLASSES.index(name)] for name in classes),
         splits=dict(splits) if splits else split_classes(classes),
         licence=builder.LICENCE,
         front_end=front.asdict(),

@@ -47,6 +47,7 @@ class Table:
       domains: names of the kinds of tasks; every task is of one of them.
       domain_of: [C] int32, which of them a class belongs to.
       scale: how episodes standardise `inputs`.
+      families: [C] what kind of thing each class is, if the data says so.
       kind: "pictures", "vectors" or "ngrams".
       content: what the fingerprint takes for `inputs`, where these are
         computed and another machine rounds them in another way.
@@ -64,6 +65,7 @@ class Table:
     domains: tuple[str, ...] = ("",)
     domain_of: np.ndarray | None = None
     scale: Scale = Scale([0.0], [1.0])
+    families: tuple[str, ...] = ()
     kind: str = "pictures"
     content: str = ""
 

@@ -1,0 +1,71 @@
+"""What a trained system does in a task, to be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from htmaml_jax import systems
+from htmaml_jax.episode import Episode
+from htmaml_jax.learner import Learner
+
+
+class Look(NamedTuple):
+    """What is seen of one task.
+
+    Attributes:
+      summary: [E] embedding of the task; empty without a generator.
+      tokens: [N, D] those of its classes; empty likewise.
+      outputs: [K + 1, Q, N] for the queries, before the first inner step and
+        after each.
+      scores: [K + 1] the query metric of each.
+    """
+
+    summary: jax.Array
+    tokens: jax.Array
+    outputs: jax.Array
+    scores: jax.Array
+
+
+def make_look(
+    config: Any, way: int, transductive: bool = False
+) -> Callable[[Any, Episode], Look]:
+    """Compiles (meta, episodes [T, ...]) -> Look of [T, ...]."""
+    config = config.copy_and_resolve_references()
+    # The result of every step is what training on it would look at.
+    config.outer.update(loss="every", objective="meta")
+    learner = systems.build(config, way, transductive)
+    config = config.copy_and_resolve_references()
+    config.inner.steps = 0
+    still = systems.build(config, way, transductive)
+
+    def one(meta, episode):
+        return look(learner, still, meta, episode)
+
+    return jax.jit(jax.vmap(one, (None, 0)))
+
+
+def look(learner: Learner, still: Learner, meta: Any, episode: Episode) -> Look:
+    """Looks at one task.
+
+    Args:
+      learner: whose outer loss is that of every step.
+      still: the same without an inner loop.
+      meta: see `Learner.init`.
+      episode: the task.
+    """
+    support, query = episode.support, episode.query
+    start = learner.start(meta, support, episode.domain)
+    passed = still.polish(start, support)[0]
+    if learner.config.inner.steps:
+        passed += learner.polish(start, support, training=True)[0]
+    outputs = [learner.predict(a, query.inputs, query.mask) for a in passed]
+    scores = [learner.problem.score(out, query) for out in outputs]
+    summary, tokens = jnp.zeros(0), jnp.zeros((learner.way, 0))
+    if learner.generates:
+        task = learner.read(meta, start.shared, support, episode.domain)
+        summary, tokens = task.summary, task.tokens
+    return Look(summary, tokens, jnp.stack(outputs), jnp.stack(scores))

@@ -1,0 +1,93 @@
+"""What `evaluate --pictures` looks at and draws."""
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+from test_exchange import batch_of
+
+from htmaml_jax import evaluate, pictures, train
+from htmaml_jax.episode import Episode
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    root = tmp_path_factory.mktemp("look")
+    clips = tiny.write_clips(root / "clips")
+    fields = {"system": "htmaml", "train.steps": 3}
+    train.main(tiny.arguments(clips, root / "run", **fields))
+    return root / "run"
+
+
+def episode_of(targets, classes):
+    batch = batch_of(np.zeros((len(targets), 1)), targets)
+    return Episode(batch, batch, 0, 0, np.array(classes))
+
+
+def test_confusion_counts_classes_not_slots():
+    episodes = [episode_of([0, 1, 1], [4, 2]), episode_of([0, 1], [2, 0])]
+    said = [np.array([0, 0, 1]), np.array([1, 1])]
+    width = max(map(len, said))
+    outputs = [np.eye(2)[s] for s in said]
+    counts = pictures.confusion_counts(outputs, episodes, 5)
+    wanted = np.zeros((5, 5))
+    wanted[4, 4] = wanted[2, 4] = wanted[2, 2] = 1
+    wanted[2, 0] = wanted[0, 0] = 1
+    np.testing.assert_array_equal(counts, wanted)
+    # Padding is no query.
+    padded = episodes[0]._replace(
+        query=episodes[0].query._replace(mask=np.array([1, 0, 1.0]))
+    )
+    counts = pictures.confusion_counts(outputs[:1], [padded], 5)
+    assert counts.sum() == width - 1 and counts[2, 4] == 0
+
+
+def test_class_tokens_are_averaged_over_tasks():
+    tokens = np.array([[[1.0], [2.0]], [[3.0], [4.0]]])
+    episodes = [episode_of([0], [4, 2]), episode_of([0], [2, 0])]
+    means, kinds = pictures.class_means(tokens, episodes, list("abcde"))
+    np.testing.assert_array_equal(means[:, 0], [4.0, 2.5, 1.0])
+    assert kinds == ["a", "c", "e"]
+
+
+def test_plane_keeps_distances_of_what_lies_in_one():
+    rng = np.random.default_rng(0)
+    flat = rng.normal(size=(20, 2))
+    turn = np.linalg.qr(rng.normal(size=(6, 6)))[0][:2]
+    got, share = pictures.plane(flat @ turn)
+
+    def apart(x):
+        return np.linalg.norm(x[:, None] - x[None], axis=-1)
+
+    np.testing.assert_allclose(apart(got), apart(flat), atol=1e-6)
+    assert share.sum() == pytest.approx(1)
+    assert not pictures.plane(np.ones((5, 3)))[0].any()
+
+
+def test_door_draws_what_it_judged(run, capsys):
+    evaluate.main([str(run), "--pictures", "--config.eval.episodes=12"])
+    said = capsys.readouterr().out
+    for name in ("steps", "confusion", "episode", "embeddings"):
+        path = run / "pictures" / f"{name}.png"
+        assert f"drawn: {path}" in said
+        assert np.ptp(np.asarray(Image.open(path).convert("L"))) > 100
+
+
+def test_the_last_step_is_what_is_judged(run):
+    from htmaml_jax.data import find
+    from htmaml_jax.data.table import Scale
+    from htmaml_jax.run import look
+
+    result = evaluate.evaluate(run, overrides=[("eval.episodes", "4")])
+    info, meta, config = evaluate.restore(run)
+    table = find.load(config.data).standardised(Scale(*info["data"]["scale"]))
+    shape = find.fixed_shape(config.eval)
+    source = find.source(table, shape, "test", 0, "device")
+    episodes = jax.jit(source.episodes)(source.shared, np.arange(4, dtype="i4"))
+    seen = look.make_look(config, config.eval.way)(meta, episodes)
+    count = config.inner.steps + 1
+    assert seen.scores.shape == (4, count)
+    np.testing.assert_allclose(seen.scores[:, -1], result["values"], atol=1e-4)
+    # The generator sees every task in another way.
+    assert np.ptp(np.asarray(seen.summary), axis=0).max() > 0
