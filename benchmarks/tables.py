@@ -7,6 +7,7 @@ import pathlib
 import re
 
 import numpy as np
+import speed_tables
 
 from htmaml_jax import files, results
 
@@ -56,7 +57,7 @@ def table(found: list[dict]) -> str:
                 if base is mine and ablation:
                     base = ours.get("default")
                 lines.append(_line(mine, base, domains))
-            said += _closest(rows)
+            said += _closest(rows) + _recovered(rows)
         lines += said
         tables.append("\n".join(lines))
     return "\n\n".join(tables)
@@ -141,6 +142,31 @@ def _closest(rows):
     return ["", f"{results.setting(ours[0])}: {said}."]
 
 
+def _recovered(rows):
+    """Says what joint training costs MAML, and how much of it htmaml saves.
+
+    The cost is what one MAML per domain, told the domain, has over one MAML
+    for all.
+    """
+    plain = {r[0]["system"]: r for r in rows if r[0]["variant"] == "default"}
+    wanted = ("multi-maml", "maml", "htmaml")
+    if not all(name in plain for name in wanted):
+        return []
+    apart, joint, ours = (plain[name] for name in wanted)
+    if not results.same_episodes([*apart, *joint, *ours]):
+        return []
+    one = ours[0]
+    shown, setting = results.unit(one), results.setting(one)
+    cost, half = results.difference(apart, joint)
+    points = " points" if shown.sign else ""
+    lost = shown.write(shown.better * cost, half, "+")
+    said = f"{setting}: joint training costs MAML {lost}{points}"
+    if shown.better * cost <= half:
+        return ["", f"{said}, nothing that could be recovered."]
+    share = results.difference(ours, joint)[0] / cost
+    return ["", f"{said}; htmaml recovers {share:.0%} of it."]
+
+
 def _row(cells):
     return f"| {' | '.join(cells)} |"
 
@@ -183,87 +209,6 @@ def _line(mine, base, domains):
     return _row(cells)
 
 
-def speed_table(found: list[dict]) -> str:
-    """Returns the table of speed workloads: ours beside the fastest peer."""
-    lines = [
-        "| workload | ours, s | fastest PyTorch, s | times as fast | memory, "
-        "ours | memory, theirs | compiles in | share of peak |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for result in found:
-        middle = {
-            run["library"]: float(np.median(run["seconds"]))
-            for run in result["runs"]
-        }
-        peers = {
-            name: seconds
-            for name, seconds in middle.items()
-            if name.split(":")[0] not in ("htmaml_jax", "jax_lax_conv")
-        }
-        peer = min(peers, key=peers.get)
-        runs = {run["library"]: run for run in result["runs"]}
-        mine = runs["htmaml_jax"]
-        cells = (
-            result["workload"],
-            f"{middle['htmaml_jax']:.3g}",
-            f"{peers[peer]:.3g} ({peer})",
-            f"{peers[peer] / middle['htmaml_jax']:.2f}",
-            f"{mine['peak_mb']:.0f} MB",
-            f"{runs[peer]['peak_mb']:.0f} MB",
-            f"{np.median(mine['compile_s']):.0f} s",
-            f"{100 * mine['share_of_peak']:.0f} %",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def cost_table(result: dict) -> str:
-    """Returns the table of benchmarks/cost.py: starting and running."""
-    lines = [
-        "| system | s per meta-iteration | ÷ first | parameters | tracing | "
-        "compiling, first start | second start |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    base = np.median(result["runs"][0]["seconds"])
-    for run in result["runs"]:
-        seconds = np.median(run["seconds"])
-        first, *later = run["compile_s"]
-        cells = (
-            run["system"],
-            f"{seconds:.3g}",
-            f"{seconds / base:.2f}",
-            f"{sum(run['parameters'].values()):,}",
-            f"{np.median(run['trace_s']):.1f} s",
-            f"{first:.0f} s",
-            f"{np.median(later):.1f} s",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def growth_table(result: dict) -> str:
-    """Returns temporary memory and time by tasks and by inner steps."""
-    middle, found = result["around"], {}
-    for run in result["runs"]:
-        found[run["gradient"], run["tasks"], run["steps"], run["width"]] = run
-    tasks, steps = (sorted({key[i] for key in found}) for i in (1, 2))
-    sizes = [(n, middle["steps"]) for n in tasks]
-    sizes += [(middle["tasks"], n) for n in steps if n != middle["steps"]]
-    lines = [
-        "| tasks | inner steps | plain | mixed |",
-        "|---|---|---|---|",
-    ]
-    for task, step in sizes:
-        cells = [str(task), str(step)]
-        for mode in ("plain", "mixed"):
-            run = found[mode, task, step, middle["width"]]
-            cells.append(
-                f"{run['temporary_mb']:.0f} MB, {run['seconds']:.3g} s"
-            )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 def fill(readme: str, folder: pathlib.Path) -> str:
     """Returns a README with its tables made anew from a results folder."""
     speed = sorted((folder / "speed").glob("W?.json"))
@@ -275,9 +220,15 @@ def fill(readme: str, folder: pathlib.Path) -> str:
     tables = {
         "results": table(others),
         "intents": folds_table(folds),
-        "speed": speed_table([files.read_json(path) for path in speed]),
-        "cost": cost_table(files.read_json(folder / "speed/cost-asc.json")),
-        "growth": growth_table(files.read_json(folder / "speed/growth.json")),
+        "speed": speed_tables.workloads(
+            [files.read_json(path) for path in speed]
+        ),
+        "cost": speed_tables.cost(
+            files.read_json(folder / "speed/cost-asc.json")
+        ),
+        "growth": speed_tables.growth(
+            files.read_json(folder / "speed/growth.json")
+        ),
     }
     for name, text in tables.items():
         start = START.format(name)

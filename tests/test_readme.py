@@ -108,3 +108,32 @@ def test_folds_become_one_table():
     # hwu64 is missing, and so is a mean; (0.6, 0.8) minus (0.5, 0.6).
     assert cells[2:8] == ["maml", "1", "0", "", "55.00", ""]
     assert cells[8].startswith("+15.00 ±")
+
+
+def test_share_of_the_joint_loss_that_is_recovered():
+    import tables
+
+    def result(system, values):
+        return {
+            "system": system,
+            "variant": "default",
+            "metric": "accuracy",
+            "inductive": True,
+            "way": 5,
+            "shot": 1,
+            "query": 5,
+            "split": "test",
+            "episodes_id": "a",
+            "episodes": len(values),
+            "values": values,
+        }
+
+    low, high = [0.4, 0.5, 0.42], [0.6, 0.7, 0.62]
+    rows = [[result("maml", low)], [result("multi-maml", high)]]
+    middle = [result("htmaml", [0.5, 0.6, 0.52])]
+    _, said = tables._recovered([*rows, middle])
+    assert "costs MAML +20.00 ± 0.00 points; htmaml recovers 50% of it" in said
+    assert tables._recovered(rows) == []
+    # One MAML for all is no worse: there is nothing to recover.
+    swapped = [[result("multi-maml", low)], [result("maml", high)], middle]
+    assert "nothing that could" in tables._recovered(swapped)[1]
