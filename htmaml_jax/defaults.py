@@ -57,6 +57,7 @@ FIELDS: dict[str, Any] = {
     },
     "hyper": {
         "kind": "identity",  # identity | generator | domain
+        "pretrained": "",  # start of its trunk: a run of several domains
         "trunk": "transformer",  # transformer | mlp
         "head": "shared",  # shared | prototype (of classes)
         "warmup": 0.0,  # share of training without the generator
@@ -133,6 +134,13 @@ FIELDS: dict[str, Any] = {
         "row_mask": 0.2,
         "gain": 0.3,
         "mix": 0.3,
+    },
+    # Domains that are trained together; see multimodal.
+    "joint": {
+        "parts": (),  # pairs (domain, "configs/FILE.py:name=value,...")
+        "only": "",  # some of them, with "+" between; all if empty
+        "shared": True,  # one trunk for all, or one each
+        "weigh": "uncertainty",  # none | uncertainty | gradient
     },
     "train": {
         "steps": 1000,

@@ -28,6 +28,7 @@ _CHOICES = {
     "net.norm": ("group", "support", "none"),
     "net.pool": ("flat", "columns", "mean"),
     "net.precision": ("float32", "bfloat16"),
+    "joint.weigh": ("none", "uncertainty", "gradient"),
     "outer.exchange.kind": ("none", "class", "task", "both"),
     "outer.gradient": ("plain", "remat", "mixed", "first", "reptile"),
     "outer.loss": ("last", "every"),

@@ -212,5 +212,39 @@ def install(meta: Any, config: Any, splits: Any) -> Any:
     return {**meta, "embed": {**meta["embed"], "body": body}}
 
 
+def install_trunk(meta: Any, config: Any) -> Any:
+    """Returns meta with the generator's trunk from `hyper.pretrained`.
+
+    Raises:
+      UserError: that folder holds no run of several domains, or a trunk of
+        another size.
+    """
+    import jax
+
+    from htmaml_jax.run import checkpoints, joint
+
+    place = epath.Path(config.hyper.pretrained)
+    if not place.is_dir():
+        raise UserError(f"hyper.pretrained {place} is not a folder.")
+    saved = checkpoints.Checkpoints(place)
+    info = saved.info("latest")
+    trunk, own = joint.split(meta)
+    if not trunk or not info["config"].get("joint", {}).get("shared"):
+        raise UserError(
+            f"hyper.pretrained {place} and system {config.system} share no "
+            "trunk; give a run of configs/multimodal.py, and a system with a "
+            "generator."
+        )
+    if not info["config"]["joint"]["parts"]:
+        raise UserError(
+            f"hyper.pretrained {place} is a run of one domain; give one of "
+            "configs/multimodal.py."
+        )
+    like = jax.eval_shape(lambda: trunk)
+    trunk = saved.part("latest", "trunk", like)
+    saved.close()
+    return joint.merge(trunk, own)
+
+
 if __name__ == "__main__":
     cli.door(main)

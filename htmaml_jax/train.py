@@ -51,7 +51,12 @@ def main(argv: Sequence[str]) -> None:
     from htmaml_jax.run import hosts
 
     hosts.join(flags.distributed)
-    train(config, workdir)
+    if config.joint.parts:
+        from htmaml_jax import multimodal
+
+        multimodal.train(config, workdir)
+    else:
+        train(config, workdir)
 
 
 def train(config, workdir: epath.Path) -> dict:
@@ -116,6 +121,9 @@ def train(config, workdir: epath.Path) -> dict:
     state = step.init_state(learner, optimizer, key, blank)
     if config.embed.pretrained and not begun:
         meta = pretrain.install(state.meta, config, table.splits)
+        state = state._replace(meta=meta)
+    if config.hyper.pretrained and not begun:
+        meta = pretrain.install_trunk(state.meta, config)
         state = state._replace(meta=meta)
     state = meshes.replicate(mesh, state)
     sizes = systems.sizes(state.meta)

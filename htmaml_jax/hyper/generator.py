@@ -13,6 +13,10 @@ from htmaml_jax.hyper import families
 from htmaml_jax.hyper.rules import Line
 from htmaml_jax.nets.transformer import Block
 
+# What is the same for parameters of any network: how task tokens are read.
+# Learned vectors and heads of single parameters are not.
+TRUNK = r"block\d+|hidden\d+|norm|read_classes|read_summary"
+
 
 class Generator(nn.Module):
     """Transforms base parameters for a task.

@@ -102,7 +102,11 @@ class Checkpoints:
         return self._read(series, "state", ocp.args.StandardRestore(abstract))
 
     def meta(self, series: str, like: Any) -> Any:
-        """Reads meta alone, without the optimizer's state if there is one.
+        """Reads meta alone, without the optimizer's state if there is one."""
+        return self.part(series, "meta", like)
+
+    def part(self, series: str, name: str, like: Any) -> Any:
+        """Reads one field of a saved state.
 
         It comes to one device, whatever devices it was saved from.
         """
@@ -111,11 +115,11 @@ class Checkpoints:
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
             like,
         )
-        restore = ocp.checkpoint_utils.construct_restore_args({"meta": like})
+        restore = ocp.checkpoint_utils.construct_restore_args({name: like})
         args = ocp.args.PyTreeRestore(
-            item={"meta": like}, restore_args=restore, partial_restore=True
+            item={name: like}, restore_args=restore, partial_restore=True
         )
-        return self._read(series, "state", args)["meta"]
+        return self._read(series, "state", args)[name]
 
     def _read(self, series, item, args):
         step = self.step(series)

@@ -125,16 +125,15 @@ def _episodes_of(shuffled, episodes, shared, piece):
     return episodes(shared, mine), episodes(shared, others).support
 
 
-def make_train_step(
+def make_meta_gradient(
     learner: Learner,
-    optimizer: optax.GradientTransformation,
     episodes: Callable[[Any, Any], Any],
     mesh: jax.sharding.Mesh,
     chunk: int,
     steps: int = 1,
     paired: bool = False,
 ) -> Callable:
-    """Compiles (state, key, shared, pieces) -> (state, metrics).
+    """Returns (meta, key, step, shared, pieces) -> (gradient, metrics).
 
     A task's randomness is fold_in(key, its global index). The key is an
     argument so that one compiled program serves every seed.
@@ -144,7 +143,6 @@ def make_train_step(
 
     Args:
       learner: the system.
-      optimizer: the outer optimizer.
       episodes: (shared, pieces [chunk]) -> Episode of [chunk, ...].
       mesh: devices.
       chunk: tasks at a time, a divisor of the tasks per device.
@@ -189,9 +187,29 @@ def make_train_step(
         meshes.REPLICATED,
     )
 
+    def meta_gradient(meta, key, step, shared, pieces):
+        return spread(meta, key, step, shared, _paired(paired, pieces))
+
+    return meta_gradient
+
+
+def make_train_step(
+    learner: Learner,
+    optimizer: optax.GradientTransformation,
+    episodes: Callable[[Any, Any], Any],
+    mesh: jax.sharding.Mesh,
+    chunk: int,
+    steps: int = 1,
+    paired: bool = False,
+) -> Callable:
+    """Compiles (state, key, shared, pieces) -> (state, metrics).
+
+    Of the optimizer see `make_optimizer`, of all else `make_meta_gradient`.
+    """
+    gradient = make_meta_gradient(learner, episodes, mesh, chunk, steps, paired)
+
     def train_step(state, key, shared, pieces):
-        pieces = _paired(paired, pieces)
-        grads, metrics = spread(state.meta, key, state.step, shared, pieces)
+        grads, metrics = gradient(state.meta, key, state.step, shared, pieces)
         updates, inner = optimizer.update(grads, state.optimizer, state.meta)
         meta = optax.apply_updates(state.meta, updates)
         metrics["gradient_norm"] = optax.tree.norm(grads)

@@ -1,0 +1,27 @@
+"""Sounds and requests: two kinds of few-shot tasks, one way to read them.
+
+Task      each domain's own, see its config; their generators share the trunk
+          that reads task tokens, all else is each domain's
+Data      see configs/asc.py, intent.py
+Command   python -m htmaml_jax.train --config configs/multimodal.py
+Rivals    one trunk each: configs/multimodal.py:joint.shared=False
+          some domains: configs/multimodal.py:joint.only=audio+intent
+Hardware  CPU, 2 cores
+Minutes   not measured yet
+Result    none yet
+"""
+
+from htmaml_jax import config
+
+FULL = {"train.steps": 20000, "train.tasks": 16}
+
+
+def get_config(arg=None):
+    """Returns the config; `arg` is the text after the colon."""
+    c = config.default()
+    c.joint.parts = (
+        ("audio", "configs/asc.py"),
+        ("intent", "configs/intent.py"),
+    )
+    c.train.update(steps=600, tasks=8, val_every=0.1)
+    return config.parse(c, arg, full=FULL)

@@ -1,0 +1,323 @@
+"""Meta-trains several domains together, whose generators share a trunk.
+
+`train` comes here with a config that names `joint.parts`. Every domain is a
+run of its own config in WORKDIR/DOMAIN, to be evaluated and used as any other;
+what is updated together stands in WORKDIR.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from etils import epath
+
+from htmaml_jax import cli, evaluate, files, results, systems
+from htmaml_jax import config as configs
+from htmaml_jax.data import find
+from htmaml_jax.errors import UserError
+from htmaml_jax.nets import conv
+from htmaml_jax.run import (
+    checkpoints,
+    hosts,
+    joint,
+    logs,
+    machine,
+    signals,
+    step,
+)
+from htmaml_jax.run import mesh as meshes
+from htmaml_jax.run import workdir as workdirs
+
+# What all parts must have in common, for one trunk to fit them all.
+_COMMON = (
+    "hyper.trunk",
+    "hyper.dim",
+    "hyper.layers",
+    "hyper.heads",
+    "hyper.dropout",
+    "hyper.scale",
+    "embed.dim",
+    "train.steps",
+    "train.tasks",
+    "train.val_every",
+    "run.seed",
+    "run.devices",
+)
+
+
+class Domain(NamedTuple):
+    """One of the domains.
+
+    Attributes:
+      config: its own, with what is common to all.
+      facts: see `evaluate.facts`.
+      learner: its system.
+      shared: arrays of its episode source.
+      pieces: iterator over what the steps are given.
+      gradient: compiled (meta, key, step, shared, pieces) -> (gradient,
+        metrics).
+      validate: meta -> metric of validation episodes.
+      record: see `train`.
+    """
+
+    config: Any
+    facts: dict[str, Any]
+    learner: Any
+    shared: Any
+    pieces: Any
+    gradient: Callable
+    validate: Callable
+    record: dict[str, Any]
+
+
+def configs_of(config: Any) -> dict[str, Any]:
+    """Returns domain -> config, read from the files that `joint` names."""
+    wanted = {name: file for name, file in config.joint.parts}
+    if config.joint.only:
+        names = config.joint.only.split("+")
+        for name in names:
+            if name not in wanted:
+                raise UserError(
+                    f"joint.only names {name!r}; there are {', '.join(wanted)}."
+                )
+        wanted = {name: wanted[name] for name in names}
+    if len(wanted) < 2 or {"trunk", "doubt"} & wanted.keys():
+        raise UserError(
+            "training together needs two domains or more, none of which is "
+            f"called trunk or doubt; joint has {', '.join(wanted)}."
+        )
+    fields = configs.flat(config)
+    found = {}
+    for name, file in wanted.items():
+        common = [(path, str(fields[path])) for path in _COMMON]
+        common += [("system", config.system)]
+        found[name], _ = cli.read_config(file, common)
+    return found
+
+
+def train(config: Any, workdir: epath.Path) -> dict[str, dict]:
+    """Trains all domains of a config, then evaluates each.
+
+    Returns:
+      Domain -> the result that is also written to its result.json.
+    """
+    # ------------------------------------------------------------- workdir
+    machine.use_cache()
+    record = workdirs.read(workdir)
+    if record:
+        workdirs.refuse_change(workdir, record, config)
+    saved = checkpoints.Checkpoints(workdir)
+    begun = saved.step("latest") or 0
+    steps, tasks = config.train.steps, config.train.tasks
+    if begun > steps:
+        raise UserError(
+            f"{workdir} is at step {begun}, beyond train.steps={steps}; "
+            "raise it."
+        )
+
+    # ------------------------------------------------------------- domains
+    mesh = meshes.make_mesh(tasks, config.run.devices)
+    key = meshes.replicate(mesh, jax.random.key(config.run.seed))
+    domains, metas, optimizers = {}, {}, {}
+    for name, own in configs_of(config).items():
+        hosts.say(f"--- {name}")
+        old = (record or {}).get("data", {}).get(name)
+        domains[name], metas[name] = _open(own, workdir, begun, old, mesh, key)
+        optimizers[name] = step.make_optimizer(own.outer, steps)
+    optimizers["trunk"] = step.make_optimizer(config.outer, steps)
+    optimizers["doubt"] = step.make_optimizer(config.outer, steps)
+    state = joint.init(metas, optimizers, config.joint.shared)
+    state = meshes.replicate(mesh, state)
+    sizes = sum(x.size for x in jax.tree.leaves(state.trunk))
+    hosts.say(f"--- trunk of all: {sizes} parameters")
+    best = {
+        name: {"step": 0, _metric(d): -_better(d) * math.inf}
+        for name, d in domains.items()
+    }
+    seconds = 0.0
+    if begun:
+        state = saved.state("latest", state)
+        resumed = saved.info("latest")
+        best, seconds = resumed["best"], resumed["seconds"]
+        hosts.say(f"resumed: {workdir} at step {begun} of {steps}")
+    update = joint.make_update(optimizers, config.joint.weigh)
+
+    # -------------------------------------------------------------- record
+    record = {
+        "config": config.to_dict(),
+        "data": {name: d.facts for name, d in domains.items()},
+        "hardware": machine.hardware(),
+        "versions": cli.versions(),
+        "commit": cli.commit(),
+    }
+    parts = {name: checkpoints.Checkpoints(workdir / name) for name in domains}
+    hosts.meet("read")
+    if hosts.first():
+        workdirs.write(workdir, record)
+        for name, d in domains.items():
+            workdirs.write(workdir / name, d.record)
+    hosts.meet("written")
+
+    # ---------------------------------------------------------------- loop
+    log = bar = logs.Silent()
+    if hosts.first():
+        log = logs.Log(workdir, begun)
+        name = f"{config.system} on {'+'.join(domains)}"
+        bar = logs.Progress(name, begun, steps, tasks * len(domains), "score")
+    stop = signals.Stop(saved)
+    every = max(1, round(config.train.val_every * steps))
+    waiting: list[dict] = []
+    clock = time.monotonic()
+    with contextlib.closing(log), contextlib.closing(bar):
+        for at in range(begun + 1, steps + 1):
+            gradients, losses, line = {}, {}, {}
+            for name, d in domains.items():
+                piece = meshes.shard(mesh, next(d.pieces))
+                gradients[name], metrics = d.gradient(
+                    joint.meta_of(state, name), key, state.step, d.shared, piece
+                )
+                losses[name] = metrics["objective"]
+                line |= {f"{name}/{k}": v for k, v in metrics.items()}
+            state, shares = update(state, gradients, losses)
+            line |= {f"{name}/weight": w for name, w in shares.items()}
+            waiting.append(line)
+            judged = at % every == 0 or at == steps
+            leave = stop.asked(at) if at < steps else None
+            ends = judged or leave
+            if not (at == 1 or at % config.log.every == 0 or ends):
+                continue
+            values = [{k: float(v) for k, v in m.items()} for m in waiting]
+            waiting = []
+            workdirs.refuse_non_finite(values, at, tasks, saved.kept("latest"))
+            line = {
+                f"train/{k}": float(np.mean([v[k] for v in values]))
+                for k in values[0]
+            }
+            line["train/loss"] = np.mean(
+                [line[f"train/{name}/loss"] for name in domains]
+            )
+            bar.show(at, line["train/loss"], line["train/loss"])
+            scores = {}
+            if judged:
+                for name, d in domains.items():
+                    whole = joint.meta_of(state, name)
+                    scores[name] = float(d.validate(whole).mean())
+                    line[f"validation/{name}/{_metric(d)}"] = scores[name]
+                said = ", ".join(f"{k} {x:.3f}" for k, x in scores.items())
+                bar.say(f"step {at}: validation {said}")
+            seconds += time.monotonic() - clock
+            clock = time.monotonic()
+            log.write(at, line | {"train/seconds": seconds})
+            for name, score in scores.items():
+                d = domains[name]
+                if _better(d) * (score - best[name][_metric(d)]) > 0:
+                    best[name] = {"step": at, _metric(d): score}
+                    info = _info(d, at, best[name], seconds / len(domains))
+                    meta = {"meta": joint.meta_of(state, name)}
+                    parts[name].save("best", at, meta, info)
+            if ends:
+                for name, d in domains.items():
+                    info = _info(d, at, best[name], seconds / len(domains))
+                    meta = {"meta": joint.meta_of(state, name)}
+                    parts[name].save("latest", at, meta, info)
+                info = {**record, "step": at, "best": best, "seconds": seconds}
+                saved.save("latest", at, state, info)
+            if leave:
+                bar.close()
+                hosts.say(
+                    f"stopped after step {at} and saved; to go on: "
+                    f"{cli.command('train')}"
+                )
+                raise SystemExit(128 + leave)
+    stop.restore()
+    for some in (saved, *parts.values()):
+        some.close()
+
+    # ---------------------------------------------------------- evaluation
+    found = {}
+    for name, d in domains.items():
+        changed = [(f"eval.{k}", str(v)) for k, v in d.config.eval.items()]
+        result = evaluate.evaluate(workdir / name, overrides=changed)
+        found[name] = result | {"benchmark": f"multimodal-{name}"}
+        if hosts.first():
+            text = json.dumps(found[name], indent=1)
+            files.write_whole(workdir / name / "result.json", text)
+        hosts.say(results.sentence(result))
+    hosts.say(f"everything lies in {workdir}")
+    return found
+
+
+def _metric(domain):
+    return domain.learner.problem.metric
+
+
+def _better(domain):
+    return domain.learner.problem.better
+
+
+def _info(domain, at, best, seconds):
+    return {**domain.record, "step": at, "best": best, "seconds": seconds}
+
+
+def _open(config, workdir, begun, old, mesh, key):
+    """Returns a Domain and its meta at step 0; see `train.train`."""
+    table = find.load(config.data)
+    hosts.say(
+        f"data: {table.name} ({table.origin}), {table.describe()}, "
+        f"{table.licence}"
+    )
+    facts = evaluate.facts(table)
+    if old:
+        workdirs.refuse_other_data(workdir, old, facts)
+    find.check_domains(config.data, table)
+    table = table.standardised()
+    facts |= {"scale": list(table.scale), "splits": dict(table.splits)}
+    loader, tasks = config.data.loader, config.train.tasks
+    shape = find.training_shape(config.data)
+    source = find.source(table, shape, "train", config.run.seed, loader)
+    held_shape = find.fixed_shape(config.data)
+    held = find.source(table, held_shape, "validation", 0, loader)
+    known = len(table.splits.get("train", ()))
+    learner = systems.build(config, config.data.way, known=known)
+    meta = learner.init(key, find.blank_episode(config.data))
+    hosts.say(systems.describe(learner, meta))
+    chunk = machine.choose_chunk(tasks // mesh.size, config.run.chunk, 0)
+    gradient = step.make_meta_gradient(
+        learner,
+        source.episodes,
+        mesh,
+        chunk,
+        config.train.steps,
+        learner.paired,
+    )
+    validate = evaluate.make_judge(
+        learner, held, mesh, config.train.val_episodes, chunk
+    )
+    record = {
+        "config": config.to_dict(),
+        "data": facts,
+        "chunk": chunk,
+        "lowering": conv.resolve(config.run.lowering),
+        "hardware": machine.hardware(),
+        "versions": cli.versions(),
+        "commit": cli.commit(),
+    }
+    place = jax.process_index(), jax.process_count()
+    domain = Domain(
+        config,
+        facts,
+        learner,
+        meshes.replicate(mesh, source.shared),
+        source.pieces(begun * tasks, tasks, *place),
+        jax.jit(gradient),
+        validate,
+        record,
+    )
+    return domain, meta

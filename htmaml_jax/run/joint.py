@@ -1,0 +1,166 @@
+"""One update of several domains that share the trunk of a generator.
+
+Each domain has a base network, an encoder, step sizes and the generator's
+heads of its own; what reads the task tokens is one for all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from htmaml_jax.errors import UserError
+from htmaml_jax.hyper.generator import TRUNK
+
+WEIGHTS = ("none", "uncertainty", "gradient")
+
+
+class Joint(NamedTuple):
+    """What a joint update changes.
+
+    Attributes:
+      step: [] int32, updates done.
+      trunk: shared parameters, a part of every domain's meta["hyper"].
+      own: domain -> meta without the trunk.
+      doubt: domain -> [] log-variance of its loss.
+      optimizers: those of the trunk, of each domain, and of the doubts.
+    """
+
+    step: jax.Array
+    trunk: Any
+    own: dict[str, Any]
+    doubt: dict[str, jax.Array]
+    optimizers: dict[str, Any]
+
+
+def split(meta: Any) -> tuple[Any, Any]:
+    """Splits a meta into the trunk and the rest."""
+    hyper = meta["hyper"]
+    trunk = {k: x for k, x in hyper.items() if re.fullmatch(TRUNK, k)}
+    rest = {k: x for k, x in hyper.items() if k not in trunk}
+    return trunk, {**meta, "hyper": rest}
+
+
+def merge(trunk: Any, own: Any) -> Any:
+    """Puts the two parts of a meta together again; see `split`."""
+    return {**own, "hyper": {**own["hyper"], **trunk}}
+
+
+def init(
+    metas: Mapping[str, Any],
+    optimizers: Mapping[str, optax.GradientTransformation],
+    shared: bool = True,
+) -> Joint:
+    """Makes the state of step 0; the trunk is that of the first domain.
+
+    Args:
+      metas: domain -> its meta.
+      optimizers: "trunk", "doubt", and one per domain.
+      shared: whether there is a common trunk; else each keeps its own.
+
+    Raises:
+      UserError: trunks differ in shape, or there is none.
+    """
+    parts = {name: split(meta) for name, meta in metas.items()}
+    shapes = {
+        name: jax.tree.map(jnp.shape, trunk)
+        for name, (trunk, _) in parts.items()
+    }
+    first = next(iter(parts))
+    trunk, own = {}, dict(metas)
+    if shared:
+        trunk = parts[first][0]
+        own = {name: rest for name, (_, rest) in parts.items()}
+        for name, shape in shapes.items():
+            if not shape or shape != shapes[first]:
+                raise UserError(
+                    f"{name} and {first} cannot share a trunk: their "
+                    "generators read tasks in other ways (system, "
+                    "hyper.trunk, hyper.dim, hyper.layers, embed.dim); make "
+                    "them alike or set joint.shared=False."
+                )
+    doubt = {name: jnp.zeros(()) for name in metas}
+    states = {name: optimizers[name].init(own[name]) for name in metas}
+    states["trunk"] = optimizers["trunk"].init({"hyper": trunk})
+    states["doubt"] = optimizers["doubt"].init(doubt)
+    return Joint(jnp.zeros((), jnp.int32), trunk, own, doubt, states)
+
+
+def meta_of(state: Joint, name: str) -> Any:
+    """Returns the whole meta of a domain."""
+    return merge(state.trunk, state.own[name])
+
+
+def weights(
+    how: str, doubt: Mapping[str, jax.Array], trunks: Mapping[str, Any]
+) -> dict[str, jax.Array]:
+    """Returns what each domain's gradient counts in the trunk's.
+
+    "uncertainty": exp(-s), with s learned on the sum of exp(-s) loss + s
+    (Kendall et al., CVPR 2018, §3.2, up to factors of 1/2). "gradient": each
+    gradient is brought to their mean norm.
+
+    Args:
+      how: one of WEIGHTS.
+      doubt: domain -> s.
+      trunks: domain -> its gradient in the trunk.
+    """
+    if how == "uncertainty":
+        return {name: jnp.exp(-doubt[name]) for name in trunks}
+    if how == "gradient":
+        norms = {name: optax.tree.norm(tree) for name, tree in trunks.items()}
+        mean = sum(norms.values()) / len(norms)
+        return {k: mean / jnp.maximum(x, 1e-12) for k, x in norms.items()}
+    return {name: jnp.ones(()) for name in trunks}
+
+
+def make_update(
+    optimizers: Mapping[str, optax.GradientTransformation], how: str
+) -> Callable[[Joint, Any, Any], tuple[Joint, dict[str, jax.Array]]]:
+    """Compiles (state, gradients, losses) -> (state, weights).
+
+    Gradients and losses are one per domain, of its whole meta. Its own
+    parameters follow its own gradient, the trunk follows the weighted mean.
+    """
+
+    def update(state, gradients, losses):
+        parts = {name: split(g) for name, g in gradients.items()}
+        moves, shared = {}, bool(state.trunk)
+        for name, (trunk, own) in parts.items():
+            moves[name] = own if shared else merge(trunk, own)
+        trunks = {name: trunk for name, (trunk, _) in parts.items()}
+        share = weights(how, state.doubt, trunks)
+        total = sum(share.values())
+        mean = jax.tree.map(
+            lambda *x: (
+                sum(w * g for w, g in zip(share.values(), x, strict=True))
+                / total
+            ),
+            *trunks.values(),
+        )
+        moves["trunk"] = {"hyper": mean if shared else {}}
+        moves["doubt"] = {
+            name: 1 - jnp.exp(-state.doubt[name]) * losses[name]
+            for name in state.doubt
+        }
+        now = {
+            **state.own,
+            "trunk": {"hyper": state.trunk},
+            "doubt": state.doubt,
+        }
+        states = {}
+        for name, optimizer in optimizers.items():
+            step, states[name] = optimizer.update(
+                moves[name], state.optimizers[name], now[name]
+            )
+            now[name] = optax.apply_updates(now[name], step)
+        trunk, doubt = now.pop("trunk")["hyper"], now.pop("doubt")
+        new = Joint(state.step + 1, trunk, now, doubt, states)
+        return new, {k: w / total for k, w in share.items()}
+
+    return jax.jit(update, donate_argnums=0)

@@ -1,0 +1,220 @@
+"""Several domains in one update, whose generators share a trunk."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+from small import fields_of
+
+from htmaml_jax import adapt, evaluate, systems, train
+from htmaml_jax.data import find
+from htmaml_jax.errors import UserError
+from htmaml_jax.run import checkpoints, joint, signals
+
+RATE = 0.1
+
+
+def meta(block, head):
+    return {
+        "base": {"w": jnp.asarray(head)},
+        "hyper": {
+            "block0": {"w": jnp.asarray(block)},
+            "places": jnp.asarray(head),
+        },
+    }
+
+
+def sgd(*names):
+    return {name: optax.sgd(RATE) for name in (*names, "trunk", "doubt")}
+
+
+def test_a_generator_is_its_trunk_and_what_is_of_its_parameters():
+    fields = fields_of("htmaml")
+    episode = find.blank_episode(fields.data)
+    whole = systems.build(fields, 5).init(jax.random.key(0), episode)
+    trunk, own = joint.split(whole)
+    assert sorted(trunk) == ["block0", "norm", "read_classes", "read_summary"]
+    # What is left bears names of parameters, or one vector for each.
+    assert all(k == "places" or k[:4] in ("body", "head") for k in own["hyper"])
+    assert jax.tree.structure(joint.merge(trunk, own)) == jax.tree.structure(
+        whole
+    )
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_update_by_hand(shared):
+    metas = {"a": meta(1.0, 2.0), "b": meta(5.0, 3.0)}
+    state = joint.init(metas, sgd("a", "b"), shared)
+    update = joint.make_update(sgd("a", "b"), "none")
+    gradients = {"a": meta(10.0, 1.0), "b": meta(20.0, 2.0)}
+    losses = {"a": jnp.asarray(1.0), "b": jnp.asarray(3.0)}
+    state, share = update(state, gradients, losses)
+    a, b = (joint.meta_of(state, name) for name in "ab")
+    np.testing.assert_allclose([a["base"]["w"], b["base"]["w"]], [1.9, 2.8])
+    np.testing.assert_allclose(a["hyper"]["places"], 1.9, rtol=1e-6)
+    blocks = [m["hyper"]["block0"]["w"] for m in (a, b)]
+    # One trunk begins as that of the first and takes the mean step.
+    wanted = [1 - RATE * 15] * 2 if shared else [1 - RATE * 10, 5 - RATE * 20]
+    np.testing.assert_allclose(blocks, wanted, atol=1e-6)
+    np.testing.assert_allclose(list(share.values()), 0.5)
+    # The gradient of exp(-s) loss + s at s = 0.
+    np.testing.assert_allclose(
+        [state.doubt["a"], state.doubt["b"]], [0.0, RATE * 2], atol=1e-6
+    )
+
+
+def test_weights():
+    doubt = {"a": jnp.asarray(0.0), "b": jnp.log(4.0)}
+    trunks = {"a": {"w": jnp.asarray([3.0, 4.0])}, "b": {"w": jnp.ones(1)}}
+    found = joint.weights("uncertainty", doubt, trunks)
+    np.testing.assert_allclose([found["a"], found["b"]], [1, 0.25], rtol=1e-6)
+    found = joint.weights("gradient", doubt, trunks)
+    # Both gradients get the mean of the norms 5 and 1.
+    np.testing.assert_allclose([found["a"], found["b"]], [0.6, 3.0], rtol=1e-6)
+
+
+def test_uncertainty_settles_at_the_size_of_the_loss():
+    metas = {"a": meta(1.0, 2.0), "b": meta(1.0, 3.0)}
+    optimizers = sgd("a", "b")
+    state = joint.init(metas, optimizers)
+    update = joint.make_update(optimizers, "uncertainty")
+    still = {name: jax.tree.map(jnp.zeros_like, metas["a"]) for name in "ab"}
+    for _ in range(300):
+        losses = {"a": jnp.asarray(0.5), "b": jnp.asarray(4.0)}
+        state, share = update(state, still, losses)
+    found = np.exp([state.doubt["a"], state.doubt["b"]])
+    np.testing.assert_allclose(found, [0.5, 4.0], rtol=1e-3)
+    np.testing.assert_allclose(share["a"], 8 * share["b"], rtol=1e-3)
+
+
+def test_trunks_that_do_not_fit_are_refused():
+    other = meta(1.0, 2.0)
+    other["hyper"]["block0"]["w"] = jnp.ones(3)
+    with pytest.raises(UserError, match="b and a cannot share a trunk"):
+        joint.init({"a": meta(1.0, 2.0), "b": other}, sgd("a", "b"))
+    joint.init({"a": meta(1.0, 2.0), "b": other}, sgd("a", "b"), False)
+
+
+CONFIG = """
+from htmaml_jax import config
+
+def get_config(arg=None):
+    c = config.default()
+    c.joint.parts = {parts!r}
+    return config.parse(c, arg)
+"""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Tones and, as a domain of their own, other tones with another net."""
+    root = tmp_path_factory.mktemp("joint")
+    parts = []
+    for name, width in (("low", 8), ("high", 16)):
+        clips = tiny.write_clips(root / f"clips-{name}")
+        fields = tiny.FIELDS | {"data.dir": clips, "net.width": width}
+        fields |= {"net.blocks": 1, "inner.steps": 1, "eval.episodes": 20}
+        text = ",".join(f"{k}={v}" for k, v in fields.items() if k != "system")
+        parts.append((name, f"configs/asc.py:{text}"))
+    (root / "both.py").write_text(CONFIG.format(parts=tuple(parts)))
+    return root
+
+
+def arguments(root, workdir, **more):
+    fields = {
+        "embed.dim": 16,
+        "hyper.dim": 16,
+        "hyper.layers": 1,
+        "train.tasks": 2,
+        "train.steps": 4,
+        "train.val_every": 0.5,
+        **{k.replace("__", "."): v for k, v in more.items()},
+    }
+    return [
+        f"--config={root / 'both.py'}",
+        f"--workdir={workdir}",
+        *(f"--config.{k}={v}" for k, v in fields.items()),
+    ]
+
+
+@pytest.fixture(scope="module")
+def run(root):
+    train.main(arguments(root, root / "run"))
+    return root / "run"
+
+
+def hyper_of(workdir):
+    _, found, _ = evaluate.restore(workdir, "latest")
+    return joint.split(found)
+
+
+def test_each_domain_is_a_run_of_its_own_and_the_trunk_is_one(run, root):
+    (low, own_low), (high, own_high) = (
+        hyper_of(run / name) for name in ("low", "high")
+    )
+    jax.tree.map(np.testing.assert_array_equal, low, high)
+    shapes = [jax.tree.map(np.shape, x["base"]) for x in (own_low, own_high)]
+    assert shapes[0] != shapes[1]
+    result = evaluate.evaluate(run / "high")
+    assert result["episodes"] == 20 and result["train"]["tasks"] == 8
+    assert len(set(result["values"])) > 2
+    model = adapt.load(run / "low")
+    tones = sorted((root / "clips-low").iterdir())
+    few = {d.name: sorted(d.iterdir())[:2] for d in tones[:3]}
+    assert len(model.adapt(few).predict(sorted(tones[0].iterdir()))) == 5
+
+
+@pytest.mark.slow
+def test_stopping_in_between_changes_nothing(run, root, monkeypatch):
+    """Half the training and its continuation end where the whole does."""
+    again = root / "again"
+    asked = signals.Stop.asked
+    monkeypatch.setattr(
+        signals.Stop, "asked", lambda self, at: 15 if at == 2 else None
+    )
+    with pytest.raises(SystemExit):
+        train.main(arguments(root, again))
+    assert checkpoints.Checkpoints(again).step("latest") == 2
+    monkeypatch.setattr(signals.Stop, "asked", asked)
+    train.main(arguments(root, again))
+    for name in ("low", "high"):
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            evaluate.restore(again / name, "latest")[1],
+            evaluate.restore(run / name, "latest")[1],
+        )
+
+
+@pytest.mark.slow
+def test_a_third_domain_starts_from_the_trunk(run, root):
+    clips = tiny.write_clips(root / "third")
+    fields = {
+        "system": "htmaml",
+        "train.steps": 1,
+        "hyper.pretrained": run,
+        "net.blocks": 1,
+        "outer.frozen": "hyper/(block.*|norm|read_.*)/.*",
+    }
+    train.main(tiny.arguments(clips, root / "late", **fields))
+    trunk, _ = hyper_of(run / "low")
+    kept, _ = hyper_of(root / "late")
+    jax.tree.map(np.testing.assert_array_equal, trunk, kept)
+    fields["hyper.pretrained"] = root / "late"
+    with pytest.raises(UserError, match="run of one domain"):
+        train.main(tiny.arguments(clips, root / "later", **fields))
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"joint__only": "low+middle"}, "joint.only names 'middle'"),
+        ({"joint__only": "low"}, "two domains or more"),
+        ({"system": "maml"}, "joint.shared=False"),
+    ],
+)
+def test_what_cannot_be_trained_together(root, tmp_path, more, words):
+    with pytest.raises(UserError, match=words):
+        train.main(arguments(root, tmp_path / "run", **more))
+    assert not (tmp_path / "run").exists()
