@@ -31,7 +31,9 @@ KINDS = {
     "modes5": 5,
 }
 # Collections of texts; "texts" are one's own.
-TEXTS = ("banking77", "clinc150", "hwu64", "liu", "texts")
+TEXTS = ("banking77", "clinc150", "hwu64", "liu", "texts", "hate")
+# Those whose classes have names, which a head keeps from task to task.
+NAMED = ("hate",)
 # Both were taken from one collection and share texts, but no class names.
 ONE_SOURCE = {"hwu64", "liu"}
 NGRAMS = "ngrams"  # the built-in encoder of texts
@@ -59,7 +61,8 @@ OF_TRAINING = (
     *(
         f"data.{name}"
         for name in "domains way shot query min_way min_shot rate window hop "
-        "mels seconds top_db rows columns channels level size".split()
+        "mels seconds top_db rows columns channels level size train "
+        "validation test limit".split()
     ),
 )
 

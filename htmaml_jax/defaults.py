@@ -14,6 +14,10 @@ FIELDS: dict[str, Any] = {
         "fold": 1,  # of the classes of intents, 1 to 5; 0: all
         "encoder": "ngrams",  # of texts, or that of a folder; see data.texts
         "size": 384,  # numbers of a text: its n-grams, or of a vector
+        "train": "",  # languages of hate speech, with "+" between them
+        "validation": "",
+        "test": "",
+        "limit": 0,  # texts per class of a language to train on; 0: all
         "recording": "",  # clips: regular expression with one group
         "loader": "device",  # device | tfdata
         "way": 5,
@@ -35,7 +39,7 @@ FIELDS: dict[str, Any] = {
     },
     "net": {
         "kind": "conv",  # conv | mlp | vector | ngrams
-        "output": "classes",  # classes | numbers
+        "output": "classes",  # classes | labels | numbers
         "width": 32,
         "blocks": 4,
         "down": "pool",  # pool | stem | stride
@@ -90,6 +94,7 @@ FIELDS: dict[str, Any] = {
         "loss": "last",  # after the last inner step | every
         "second_from": 0.0,  # share of training in first order
         "objective": "meta",  # meta | joint
+        "domain_query": "own",  # own | other | both: whose queries
         "frozen": "",  # what of meta does not learn: a regular expression
         "rate": 1e-3,
         "warmup": 0.05,
@@ -155,6 +160,11 @@ FIELDS: dict[str, Any] = {
         "episodes": 1000,
         "seed": 0,
         "split": "test",
+        "domain": "",  # the one to judge on, of several
+        "support": "own",  # own | train | none | pseudo; see transfer
+        "rounds": 3,  # of pseudo-labels
+        "confidence": 0.85,  # from which a prediction is a pseudo-label
+        "pseudo": 150,  # pseudo-labels per class at most
         "transductive": False,
     },
     "run": {

@@ -34,6 +34,8 @@ class Episode(NamedTuple):
       domain: [] int32 id of the domain that the task was drawn from.
       classes: [N] int32, which class of its split each slot holds: for joint
         training alone, as in a task no class has a name. None of functions.
+      second: further queries of the same classes from another domain, or
+        None; for training alone.
     """
 
     support: Batch
@@ -41,6 +43,7 @@ class Episode(NamedTuple):
     index: jax.Array
     domain: jax.Array
     classes: jax.Array | None = None
+    second: Batch | None = None
 
 
 def one_hot(batch: Batch, way: int) -> jax.Array:

@@ -49,8 +49,9 @@ def main(argv: Sequence[str]) -> None:
     found = []
     for run in flags.runs:
         result = evaluate(run, flags.checkpoint, overrides, flags.pictures)
-        if flags.variant:
-            result["variant"] = flags.variant
+        variant = {flags.variant: 1, result["variant"]: 1}
+        named = [x for x in variant if x not in ("", "default")]
+        result["variant"] = "+".join(named) or "default"
         print(results.sentence(result), flush=True)
         found.append(result)
     (name, first), *others = results.group(found, flags.runs).items()
@@ -75,6 +76,7 @@ def evaluate(
       overrides: (name, text) for eval.*, run.* and data.*.
       draw: also write pictures into the workdir.
     """
+    from htmaml_jax import transfer
     from htmaml_jax.data import find
     from htmaml_jax.data.table import Scale
     from htmaml_jax.run import machine
@@ -97,45 +99,61 @@ def evaluate(
         workdirs.refuse_other_domains(workdir, info["data"], told)
     table = table.standardised(Scale(*info["data"]["scale"]))
     shape = find.fixed_shape(judged)
-    source = find.source(
-        table, shape, judged.split, judged.seed, config.data.loader
-    )
-    mesh = meshes.make_mesh(0, config.run.devices)
     learner = build(config, judged.way, judged.transductive)
-    meta = meshes.replicate(mesh, meta)
-    judge = make_judge(learner, source, mesh, judged.episodes, info["chunk"])
-    values = judge(meta)
-    if draw:
-        from htmaml_jax import pictures
+    more, of = {}, {}
+    told |= {"domain": judged.domain} if judged.domain else {}
+    shot, query, mark = judged.shot, judged.query, judged.seed
+    if judged.support == "own":
+        part = table
+        if judged.domain:
+            part = table.of_domain(judged.domain, judged.split)
+        source = find.source(
+            part, shape, judged.split, judged.seed, config.data.loader
+        )
+        mesh = meshes.make_mesh(0, config.run.devices)
+        count = judged.episodes
+        judge = make_judge(learner, source, mesh, count, info["chunk"])
+        values = judge(meshes.replicate(mesh, meta))
+        if draw:
+            from htmaml_jax import pictures
 
-        folder = pathlib.Path(workdir) / "pictures"
-        for path in pictures.write(folder, config, meta, table, source):
-            print(f"drawn: {path}")
-    of = find.domains(table, judged.split, judged.seed, judged.episodes)
+            folder = pathlib.Path(workdir) / "pictures"
+            for path in pictures.write(folder, config, meta, table, source):
+                print(f"drawn: {path}")
+        of = find.domains(part, judged.split, judged.seed, count)
+    else:
+        found = transfer.judge(learner, meta, table, judged)
+        values, more = found.values, {"corpus": found.corpus}
+        more |= {"self_training": found.rounds} if found.rounds else {}
+        shot, query, mark = 0, transfer.CHUNK, "chunks"
     from htmaml_jax.systems import sizes
 
     family = {"esc50-pack": "esc50", "esc50": "esc50"}.get(table.name)
     named = f"{family}-{config.data.split}" if family else table.name
+    if judged.domain:
+        prefix = "" if table.named else f"{named}-"
+        named, mark = f"{prefix}{judged.domain}", f"{judged.domain}-{mark}"
     return {
         "benchmark": named,
         "system": config.system,
-        "variant": "default",
+        "variant": transfer.VARIANTS[judged.support],
         "seed": config.run.seed,
         "split": judged.split,
         "way": judged.way,
-        "shot": judged.shot,
-        "query": judged.query,
+        "shot": shot,
+        "query": query,
         "metric": learner.problem.metric,
         "inductive": not judged.transductive,
-        "episodes": judged.episodes,
+        "episodes": len(values),
         **results.summary(values),
         "by_domain": {
             name: results.summary(values[mine])
             for name, mine in of.items()
             if mine.sum() > 1
         },
+        **more,
         "values": [round(float(v), 4) for v in values],
-        "episodes_id": f"{told['fingerprint']}-{judged.split}-{judged.seed}-0",
+        "episodes_id": f"{told['fingerprint']}-{judged.split}-{mark}-0",
         "data": told,
         "train": {
             "meta_iterations": info["step"],

@@ -33,8 +33,10 @@ class Learner(Slots):
         """Makes meta; of the episode only shapes matter."""
         keys = jax.random.split(key, 4)
         support, inner = episode.support, self.config.inner
-        # One head column: a class has no name before its support is seen.
-        base = self.network(1).init(keys[0], support.inputs)["params"]
+        # One head column: a class has no name before its support is seen,
+        # unless there are names.
+        columns = 1 if self.alike else self.columns
+        base = self.network(columns).init(keys[0], support.inputs)["params"]
         learned = {}
         if inner.steps:
             variables = self.variables(base)
@@ -59,7 +61,7 @@ class Learner(Slots):
                 lambda x: jnp.repeat(x[None], count, axis=0), (base, learned)
             )
         if self.generates:
-            start = heads.spread(base, self.columns, self.problem.classes)
+            start = heads.spread(base, self.columns, self.alike)
             if (encoder := fillings.encoder(self.config)) is not None:
                 features = self.features(base, support)
                 extra = self.extra(start, support)
@@ -73,7 +75,7 @@ class Learner(Slots):
                 keys[2], task, start
             )
             meta["hyper"] = hyper["params"]
-        if self.config.outer.objective == "joint" and self.problem.classes:
+        if self.config.outer.objective == "joint" and self.alike:
             width = self.features(base, support).shape[-1]
             meta["joint"] = {
                 "kernel": jnp.zeros((width, self.known)),
@@ -148,6 +150,10 @@ class Learner(Slots):
         episode = augment(episode, first, self.way, strengths)
         if "joint" in meta:
             return self._joint_loss(meta, episode)
+        if outer.objective == "joint" and problem.named:
+            both = (episode.support, episode.query)
+            both = jax.tree.map(lambda *x: jnp.concatenate(x), *both)
+            episode = episode._replace(query=both)
         start = self.start(
             meta,
             episode.support,
@@ -166,6 +172,17 @@ class Learner(Slots):
             "loss": each[-1],
             problem.metric: problem.score(outputs[-1], query),
         }
+        if (further := episode.second) is not None:
+            # HateMAML (Awal et al., 2023): half of the loss is that of
+            # queries from another domain.
+            found = [
+                self.predict(a, further.inputs, further.mask) for a in adapted
+            ]
+            more = [problem.loss(out, further) for out in found]
+            each = [(a + b) / 2 for a, b in zip(each, more, strict=True)]
+            metrics["loss"] = each[-1]
+            score = problem.score(found[-1], further)
+            metrics[f"other_{problem.metric}"] = score
         objective = sum(w * x for w, x in zip(weights, each, strict=True))
         if outer.gradient == "reptile":
             objective = gradients.reptile(start.theta, adapted[-1].params)

@@ -7,7 +7,8 @@ import re
 
 from ml_collections import ConfigDict
 
-from htmaml_jax.config import flat, form, needs_domain
+from htmaml_jax import limits_names
+from htmaml_jax.config import NAMED, flat, form, needs_domain
 from htmaml_jax.errors import UserError
 
 _CHOICES = {
@@ -15,6 +16,7 @@ _CHOICES = {
     "embed.body": ("base", "own"),
     "embed.control": ("none", "constant", "shuffled", "domain"),
     "embed.kind": ("none", "set", "blind", "gradient", "statistics"),
+    "eval.support": ("own", "train", "none", "pseudo"),
     "eval.split": ("train", "validation", "test"),
     "hyper.head": ("shared", "prototype"),
     "hyper.kind": ("identity", "generator", "domain"),
@@ -24,7 +26,7 @@ _CHOICES = {
     "inner.through": ("weights", "transform", "adapters"),
     "net.down": ("pool", "stem", "stride"),
     "net.kind": ("conv", "mlp", "vector", "ngrams"),
-    "net.output": ("classes", "numbers"),
+    "net.output": ("classes", "labels", "numbers"),
     "net.norm": ("group", "support", "none"),
     "net.pool": ("flat", "columns", "mean"),
     "net.precision": ("float32", "bfloat16"),
@@ -32,6 +34,7 @@ _CHOICES = {
     "outer.exchange.kind": ("none", "class", "task", "both"),
     "outer.gradient": ("plain", "remat", "mixed", "first", "reptile"),
     "outer.loss": ("last", "every"),
+    "outer.domain_query": ("own", "other", "both"),
     "outer.objective": ("meta", "joint"),
     "run.lowering": ("auto", "patches", "blocks", "lax"),
 }
@@ -56,6 +59,7 @@ data.way data.shot data.query data.rows data.columns eval.way eval.shot
 eval.query eval.episodes train.steps train.tasks train.val_episodes net.width
 net.blocks data.size embed.width embed.dim embed.layers data.domains hyper.dim
 hyper.layers hyper.heads log.every pretrain.steps pretrain.batch pretrain.width
+eval.rounds eval.pseudo
 """
 _ABOVE_ZERO = """
 outer.rate outer.clip train.val_every pretrain.rate pretrain.temperature
@@ -66,14 +70,14 @@ inner.steps inner.size inner.clip embed.clusters embed.reconstruct run.chunk
 run.devices outer.decay hyper.scale hyper.move_penalty outer.augment.gain
 pretrain.decay pretrain.gain outer.augment.noise
 outer.auxiliary outer.exchange.weight outer.exchange.layer outer.shuffle
-outer.mix
+outer.mix data.limit
 """
 _SHARES = """
 outer.warmup outer.floor outer.second_from outer.augment.roll
 outer.augment.time_mask outer.augment.row_mask outer.augment.mix
 outer.augment.reverse outer.augment.shift outer.augment.blend
 outer.augment.drop hyper.warmup hyper.blend hyper.dropout
-pretrain.time_mask pretrain.row_mask pretrain.mix
+pretrain.time_mask pretrain.row_mask pretrain.mix eval.confidence
 """
 
 
@@ -133,10 +137,12 @@ def _check_slots(config):
     outer, net, data = config.outer, config.net, config.data
     exchange, mixed = outer.exchange, outer.shuffle or outer.mix
     hardened = outer.auxiliary or mixed or exchange.kind != "none"
-    classes = net.output == "classes"
+    classes = net.output != "numbers"
     examples = form(data)
     functions, pictures = examples == "functions", examples == "pictures"
     wanted = _NETS[examples]
+    if data.name in NAMED:
+        wanted = (wanted[0], "labels")
     for path in ("inner.over", "outer.frozen"):
         text = flat(config)[path]
         try:
@@ -277,6 +283,7 @@ def _check_slots(config):
             classes and outer.objective == "joint" and hyper.kind != "identity",
             "outer.objective=joint needs hyper.kind=identity",
         ),
+        *limits_names.faults(config),
     )
     for fault, text in faults:
         if fault:

@@ -28,6 +28,7 @@ NEUTRAL: dict[str, Any] = {
     "outer.loss": "last",
     "outer.second_from": 0.0,
     "outer.objective": "meta",
+    "outer.domain_query": "own",
 }
 _HYPER = {"embed.kind": "set", "hyper.kind": "generator"}
 # Without the transformer: one MLP reads the task's summary.
@@ -53,6 +54,16 @@ PRESETS: dict[str, dict[str, Any]] = {
     "meta-curvature": {"inner.rule": "curvature"},
     # Antoniou et al., 2019: multi-step loss, derivative-order annealing.
     "mamlpp": {"outer.loss": "every", "outer.second_from": 0.1},
+    # Between languages, with classes that have names. Nooralahzadeh et al.,
+    # 2020: one step in one language, judged in another. Awal et al., 2023:
+    # judged in both; five steps of first order.
+    "xmaml": {"outer.domain_query": "other", "inner.steps": 1},
+    "hatemaml": {
+        "outer.domain_query": "both",
+        "outer.gradient": "first",
+        "inner.rates": "fixed",
+        "inner.steps": 5,
+    },
     # Snell et al., 2017; Triantafillou et al., 2020, §3.
     "protonet": {"hyper.head": "prototype", "inner.steps": 0},
     "proto-maml": {"hyper.head": "prototype"},

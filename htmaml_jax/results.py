@@ -40,7 +40,8 @@ def sentence(result: dict[str, Any]) -> str:
         f"{result['system']} (seed {result['seed']}): {result['split']} "
         f"{result['metric']} {shown.write(result['mean'], result['ci95'])}"
         f"{shown.sign} (95 % CI, {result['episodes']} episodes, "
-        f"{setting(result)}, {kind}) on {result['data']['name']}"
+        f"{setting(result)}, {kind}) on "
+        f"{result['data'].get('domain', result['data']['name'])}"
     )
 
 
@@ -69,6 +70,7 @@ class Unit(NamedTuple):
 
 UNITS = {
     "accuracy": Unit(100, 2, " %", 1, True),
+    "macro_f1": Unit(100, 2, " %", 1, True),
     "mse": Unit(1, 4, "", -1, False),
 }
 

@@ -77,6 +77,11 @@ class Slots:
         return losses.PROBLEMS[self.config.net.output]
 
     @property
+    def alike(self):
+        """Whether outputs are class slots that share one head column."""
+        return self.problem.classes and not self.problem.named
+
+    @property
     def generates(self):
         """Whether a generator transforms parameters."""
         return self.config.hyper.kind == "generator"
@@ -119,7 +124,7 @@ class Slots:
                 for k, x in learned.items()
             }
         classes = self.problem.classes
-        shared = heads.spread(base, self.columns, classes)
+        shared = heads.spread(base, self.columns, self.alike)
         if hyper.head == "prototype" and classes:
             features = self.features(base, support)
             shared["head"] = heads.prototypes(features, support, self.way)
@@ -243,9 +248,9 @@ class Slots:
         return statistics(start, gradient)
 
     def there(self, support):
-        """Returns [N]: which class slots have support."""
-        if not self.problem.classes:
-            return jnp.ones(1, bool)
+        """Returns [N]: which class slots an answer may name."""
+        if not self.alike:
+            return jnp.ones(self.columns, bool)
         return present(support, self.way)
 
     def support_pass(self, params, support, classes, shuffle=None):

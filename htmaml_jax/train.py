@@ -103,7 +103,8 @@ def train(config, workdir: epath.Path) -> dict:
     find.check_domains(config.data, table)
     table = table.standardised()
     facts |= {"scale": list(table.scale), "splits": dict(table.splits)}
-    shape = find.training_shape(config.data)
+    queries = config.outer.domain_query
+    shape = find.training_shape(config.data, queries)
     val_shape = find.fixed_shape(config.data)
     loader = config.data.loader
     source = find.source(table, shape, "train", config.run.seed, loader)

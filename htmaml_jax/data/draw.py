@@ -11,22 +11,27 @@ from typing import NamedTuple
 
 import numpy as np
 
-from htmaml_jax.data.table import Table
+from htmaml_jax.data.table import QUERY, SUPPORT, Table
 from htmaml_jax.errors import UserError
 
 SPLITS = ("train", "validation", "test")
-_CLASSES, _EXAMPLES, _WAY, _SHOT, _DOMAIN = range(5)
+_CLASSES, _EXAMPLES, _WAY, _SHOT, _DOMAIN, _OTHER = range(6)
 _LAST = 0xFFFFFFFF
 
 
 class Shape(NamedTuple):
-    """Size of an episode; `min_way` and `min_shot` make it vary."""
+    """Size of an episode; `min_way` and `min_shot` make it vary.
+
+    `queries` says from which domain they are: the "own" of the support,
+    an "other" one, or "both", the latter as a second batch.
+    """
 
     way: int
     shot: int
     query: int
     min_way: int
     min_shot: int
+    queries: str = "own"
 
 
 class Pool(NamedTuple):
@@ -35,16 +40,22 @@ class Pool(NamedTuple):
     Attributes:
       examples: [C, M] int32 rows of the example table.
       recordings: [C, M] int32.
-      valid: [C, M] bool, False for padding.
+      supports: [C, M] bool, what may be support; False for padding.
+      queries: [C, M] bool, what may be a query.
       domain_of: [C] int32, the domain of a class.
-      domains: [] uint32, how many there are.
+      domains: [D] int32, those that have classes in the split.
+      named: [] bool, whether slots keep the order of the classes.
+      names: [C, 1] int32 rows of the classes' names, or [C, 0].
     """
 
     examples: np.ndarray
     recordings: np.ndarray
-    valid: np.ndarray
+    supports: np.ndarray
+    queries: np.ndarray
     domain_of: np.ndarray
     domains: np.ndarray
+    named: np.ndarray
+    names: np.ndarray
 
 
 class Draw(NamedTuple):
@@ -55,6 +66,8 @@ class Draw(NamedTuple):
       query: [N, Q] int32 rows, with query_mask [N, Q] bool.
       classes: [N] int32 class of each slot, counted within the split.
       domain: [] int32, which all of them belong to.
+      second: [N, Q] int32 rows of further queries from another domain, with
+        the same mask; None unless the shape asks for both.
     """
 
     support: np.ndarray
@@ -63,6 +76,7 @@ class Draw(NamedTuple):
     query_mask: np.ndarray
     classes: np.ndarray
     domain: np.ndarray
+    second: np.ndarray | None = None
 
 
 def hashed(xp, *words):
@@ -88,7 +102,8 @@ def make_pool(table: Table, split: str, shape: Shape) -> Pool:
     classes = table.of_split(split)
     for domain, name in enumerate(table.domains):
         count = int((table.domain_of[classes] == domain).sum())
-        if shape.way > count:
+        absent = table.named and not count
+        if shape.way > count and not absent:
             raise UserError(
                 f"{shape.way}-way episodes need {shape.way} classes, but "
                 f"split {split!r} of {name or table.name} has {count}; lower "
@@ -101,33 +116,56 @@ def make_pool(table: Table, split: str, shape: Shape) -> Pool:
         return_counts=True,
     )
     shared = of_class[0][of_class[1] > 1]
+    uses = table.uses
+    if uses is None:
+        uses = np.full(len(table.labels), SUPPORT | QUERY, np.uint8)
     for label, mine in zip(classes, rows, strict=True):
-        _check_class(table, table.classes[label], mine, shape, shared)
+        _check_class(table, table.classes[label], mine, uses, shape, shared)
     width = max(map(len, rows))
     examples = np.zeros((len(classes), width), np.int32)
-    valid = np.zeros((len(classes), width), bool)
+    may = np.zeros((len(classes), width), np.uint8)
     for i, mine in enumerate(rows):
         examples[i, : len(mine)] = mine
-        valid[i, : len(mine)] = True
+        may[i, : len(mine)] = uses[mine]
+    domains = np.unique(table.domain_of[classes])
+    if shape.queries != "own" and len(domains) < 2:
+        raise UserError(
+            f"queries of another domain need two or more, but split {split!r} "
+            f"of {table.name} has {len(domains)}."
+        )
+    names = np.zeros((len(classes), 0), np.int32)
+    if table.named_by is not None:
+        names = table.named_by[classes][:, None]
     return Pool(
         examples,
         table.recordings[examples],
-        valid,
+        may & SUPPORT > 0,
+        may & QUERY > 0,
         table.domain_of[classes],
-        np.uint32(len(table.domains)),
+        domains.astype(np.int32),
+        np.bool_(table.named),
+        names,
     )
 
 
-def _check_class(table, name, rows, shape, shared):
+def _check_class(table, name, rows, uses, shape, shared):
     """Refuses a class whose recordings cannot fill every possible draw.
 
     Its own support spoils `shot` recordings at most, the support of the other
     classes as many each of those that are `shared` between classes.
     """
-    heard, sizes = np.unique(table.recordings[rows], return_counts=True)
-    left = len(rows) - np.sort(sizes)[::-1][: shape.shot].sum()
+    first, asked = (rows[uses[rows] & use > 0] for use in (SUPPORT, QUERY))
+    heard, sizes = np.unique(table.recordings[asked], return_counts=True)
+    spoilt = np.isin(heard, table.recordings[first])
+    left = len(asked) - np.sort(sizes[spoilt])[::-1][: shape.shot].sum()
     common = np.sort(sizes[np.isin(heard, shared)])[::-1]
     left -= common[: (shape.way - 1) * shape.shot].sum()
+    if len(first) < shape.shot:
+        raise UserError(
+            f"class {name!r} of {table.name} has {len(first)} examples that "
+            f"may be support, and {shape.shot} are asked for; lower shot, or "
+            "judge without its labels (eval.support)."
+        )
     if left < shape.query:
         raise UserError(
             f"class {name!r} of {table.name} has {len(rows)} examples from "
@@ -169,32 +207,57 @@ def draw(xp, pool: Pool, shape: Shape, seed, split: int, index) -> Draw:
     shots = between(shape.min_shot, shot, _SHOT)
     count, width = pool.examples.shape
     last = xp.uint32(_LAST)
-    domain = domain_of(xp, seed, split, index, pool.domains)
-    # A random order of the domain's classes; others go last.
-    keys = key(_CLASSES, xp.arange(count)) >> xp.uint32(1)
-    keys = xp.where(pool.domain_of == domain, keys, last)
-    classes = xp.argsort(keys, stable=True)[:way]
-    examples, recordings, valid = (x[classes] for x in pool[:3])
+    many = len(pool.domains)
+    place = domain_of(xp, seed, split, index, many)
 
-    # A random order of each class; padding goes last.
-    keys = key(_EXAMPLES, classes[:, None], xp.arange(width)[None, :])
-    keys = keys >> xp.uint32(1)
-    order = xp.argsort(xp.where(valid, keys, last), axis=1, stable=True)
-    first = order[:, :shot]
+    def classes_of(domain):
+        # A random order of the domain's classes; others go last.
+        order = xp.arange(count, dtype=xp.uint32)
+        keys = xp.where(pool.named, order, key(_CLASSES, order) >> xp.uint32(1))
+        keys = xp.where(pool.domain_of == domain, keys, last)
+        return xp.argsort(keys, stable=True)[:way]
+
+    def in_order(classes, allowed):
+        # A random order of each class; what is not allowed goes last.
+        keys = key(_EXAMPLES, classes[:, None], xp.arange(width)[None, :])
+        keys = xp.where(allowed, keys >> xp.uint32(1), last)
+        return xp.argsort(keys, axis=1, stable=True)
+
+    domain = pool.domains[place]
+    classes = classes_of(domain)
+    first = in_order(classes, pool.supports[classes])[:, :shot]
     used = xp.broadcast_to(xp.arange(shot) < shots, (way, shot))
-    # Queries share a recording with no support, of whatever class.
     there = (xp.arange(way) < ways)[:, None]
-    heard = xp.take_along_axis(recordings, first, axis=1)
+    heard = xp.take_along_axis(pool.recordings[classes], first, axis=1)
     own = xp.eye(way, dtype=bool)[:, :, None]
     counts = used[None, :, :] & (there[None, :, :] | own)
-    clash = recordings[:, :, None, None] == heard[None, None, :, :]
-    free = valid & ~(clash & counts[:, None]).any(axis=(2, 3))
-    order = xp.argsort(xp.where(free, keys, last), axis=1, stable=True)
+
+    def queries(classes):
+        # They share a recording with no support, of whatever class.
+        mine = pool.recordings[classes][:, :, None, None]
+        clash = mine == heard[None, None, :, :]
+        free = ~(clash & counts[:, None]).any(axis=(2, 3))
+        order = in_order(classes, pool.queries[classes] & free)
+        rows = pool.examples[classes]
+        return xp.take_along_axis(rows, order[:, :query], axis=1)
+
+    asked = queries(classes) if shape.queries != "other" else None
+    second = None
+    if shape.queries != "own":
+        # Any of the other domains, all as likely.
+        step = 1 + (key(_OTHER)[0] % xp.uint32(many - 1)).astype(xp.int32)
+        second = queries(classes_of(pool.domains[(place + step) % many]))
+    if shape.queries == "other":
+        asked, second = second, None
+    support = xp.take_along_axis(pool.examples[classes], first, axis=1)
+    names = pool.names[classes]
+    used = xp.concatenate([xp.ones(names.shape, bool), used], axis=1)
     return Draw(
-        support=xp.take_along_axis(examples, first, axis=1),
+        support=xp.concatenate([names, support], axis=1),
         support_mask=used & there,
-        query=xp.take_along_axis(examples, order[:, :query], axis=1),
+        query=asked,
         query_mask=xp.broadcast_to(there, (way, query)),
         classes=classes.astype(xp.int32),
         domain=domain,
+        second=second,
     )

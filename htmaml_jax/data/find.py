@@ -21,6 +21,7 @@ from htmaml_jax.data import (
     draw,
     esc,
     functions,
+    hate,
     intents,
     mixture,
     omniglot,
@@ -86,14 +87,15 @@ def _texts(data):
             )
         path = pathlib.Path(data.dir).expanduser()
         return texts.table(texts.read_file(path), path.stem, None, data)
+    reader = {"hate": hate}.get(data.name, intents)
     if not place:
         raise UserError(
             f"no {data.name} data: give --config.data.dir, a folder with "
-            f"{intents.EXPECTED}."
+            f"{reader.EXPECTED}."
         )
     source = "data.dir" if data.dir else "$HTMAML_DATA"
     folder = _folder(place, source)
-    table = intents.read(folder, data)
+    table = reader.read(folder, data)
     if data.dir:
         return table
     return dataclasses.replace(table, origin=_travelling(table, folder))
@@ -220,17 +222,17 @@ def domains(
 
     Of a single domain, and of functions, it returns nothing.
     """
-    names = table.domains
-    if len(names) == 1 or isinstance(table, Functions):
+    if len(table.domains) == 1 or isinstance(table, Functions):
         return {}
+    there = np.unique(table.domain_of[table.of_split(split)])
     place = draw.SPLITS.index(split)
     drawn = np.array(
         [
-            draw.domain_of(np, seed, place, i, len(names))
+            draw.domain_of(np, seed, place, i, len(there))
             for i in range(episodes)
         ]
     )
-    return {name: drawn == i for i, name in enumerate(names)}
+    return {table.domains[d]: drawn == i for i, d in enumerate(there)}
 
 
 def check_domains(data: Any, table: Table | Functions) -> None:
@@ -243,14 +245,15 @@ def check_domains(data: Any, table: Table | Functions) -> None:
         )
 
 
-def training_shape(data: Any) -> draw.Shape:
-    """Returns the size of training episodes."""
+def training_shape(data: Any, queries: str = "own") -> draw.Shape:
+    """Returns the size of training episodes; see `draw.Shape`."""
     return draw.Shape(
         data.way,
         data.shot,
         data.query,
         data.min_way or data.way,
         data.min_shot or data.shot,
+        queries,
     )
 
 

@@ -12,6 +12,9 @@ import numpy as np
 
 from htmaml_jax.errors import UserError
 
+# What an example may be; see `Table.uses`.
+SUPPORT, QUERY = 1, 2
+
 
 class Scale(NamedTuple):
     """Mean and deviation of each channel, which inputs are divided by."""
@@ -51,6 +54,13 @@ class Table:
       kind: "pictures", "vectors" or "ngrams".
       content: what the fingerprint takes for `inputs`, where these are
         computed and another machine rounds them in another way.
+      named: whether all domains have the same classes in the same order, and
+        slot k of every task is the k-th of them.
+      uses: [M] uint8, the sum of what an example may be, of `SUPPORT` and
+        `QUERY`; by default both.
+      named_by: [C] int32, the example that is the name of a class, which
+        every support set of it holds; None without names.
+      outside: [n, ...] inputs of no class at all, to be told from all tasks.
     """
 
     name: str
@@ -68,6 +78,10 @@ class Table:
     families: tuple[str, ...] = ()
     kind: str = "pictures"
     content: str = ""
+    named: bool = False
+    uses: np.ndarray | None = None
+    named_by: np.ndarray | None = None
+    outside: np.ndarray | None = None
 
     def __post_init__(self):
         if self.domain_of is None:
@@ -86,6 +100,8 @@ class Table:
         digest.update(repr(sorted(self.splits.items())).encode())
         if len(self.domains) > 1:
             digest.update(self.domain_of.tobytes())
+        if self.uses is not None:
+            digest.update(self.uses.tobytes())
         return digest.hexdigest()[:16]
 
     def describe(self) -> str:
@@ -123,6 +139,23 @@ class Table:
     def rows_of(self, split: str) -> np.ndarray:
         """Returns the rows [n] of a split."""
         return np.flatnonzero(np.isin(self.labels, self.of_split(split)))
+
+    def of_domain(self, domain: str, split: str) -> Table:
+        """Returns the table with the classes of one domain in a split."""
+        if domain not in self.domains:
+            raise UserError(
+                f"data {self.name} has no domain {domain!r}; it has "
+                f"{', '.join(self.domains)}."
+            )
+        classes = self.of_split(split)
+        mine = classes[self.domain_of[classes] == self.domains.index(domain)]
+        if not len(mine):
+            raise UserError(
+                f"the {split} split of {self.name} has nothing of {domain}; "
+                "choose another eval.domain or eval.split."
+            )
+        names = tuple(self.classes[i] for i in mine)
+        return dataclasses.replace(self, splits={split: names})
 
     def with_features(self, rows: np.ndarray, features: np.ndarray) -> Table:
         """Returns the table with vectors for the inputs of some rows.

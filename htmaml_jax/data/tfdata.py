@@ -33,7 +33,11 @@ def tfdata(table: Table, shape: draws.Shape, split: str, seed: int) -> Source:
         drawn = draws.draw(np, pool, shape, seed, place, index)
         episode = assemble(np, examples, drawn, index)
         rest = (episode.domain, episode.classes)
-        return (*episode.support, *episode.query, *rest)
+        return (*(x for side in sides(episode) for x in side), *rest)
+
+    def sides(episode):
+        found = (episode.support, episode.query, episode.second)
+        return [side for side in found if side is not None]
 
     def pieces(first, count, host=0, hosts=1):
         share = local_share(count, host, hosts)
@@ -44,10 +48,10 @@ def tfdata(table: Table, shape: draws.Shape, split: str, seed: int) -> Source:
 
         def load(i):
             index = index_of(i)
-            kinds = (*parts_of, *parts_of, np.int32, np.int32)
+            kinds = (*parts_of * many, np.int32, np.int32)
             parts = tf.numpy_function(build, [index], kinds)
             for part, size in zip(
-                parts, (*sizes * 2, (), (None,)), strict=True
+                parts, (*sizes * many, (), (None,)), strict=True
             ):
                 part.set_shape(size)
             return tuple(parts), index
@@ -56,6 +60,7 @@ def tfdata(table: Table, shape: draws.Shape, split: str, seed: int) -> Source:
         ids = table.inputs.dtype == np.int32
         parts_of = (np.int32 if ids else np.float32, np.int32, np.float32)
         sizes = ((None, *item), (None,), (None,))
+        many = 3 if shape.queries == "both" else 2
         dataset = (
             tf.data.Dataset.range(2**31 - 1)
             .map(load, tf.data.AUTOTUNE, deterministic=True)
@@ -67,8 +72,9 @@ def tfdata(table: Table, shape: draws.Shape, split: str, seed: int) -> Source:
                 support=Batch(*parts[:3]),
                 query=Batch(*parts[3:6]),
                 index=index.astype(np.int32),
-                domain=parts[6],
-                classes=parts[7],
+                domain=parts[-2],
+                classes=parts[-1],
+                second=Batch(*parts[6:9]) if many == 3 else None,
             )
 
     return Source((), pieces, lambda shared, pieces: pieces)

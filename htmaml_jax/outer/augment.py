@@ -82,9 +82,18 @@ def augment(
         # Else XLA fuses all this into every reader of x and redoes it there.
         return batch._replace(inputs=jax.lax.optimization_barrier(x))
 
+    return _sides(episode, side, keys)
+
+
+def _sides(episode, change, keys):
+    """Changes support, query and, where there is one, the second query."""
+    second = episode.second
+    if second is not None:
+        second = change(second, jax.random.fold_in(keys[2], 1))
     return episode._replace(
-        support=side(episode.support, keys[1]),
-        query=side(episode.query, keys[2]),
+        support=change(episode.support, keys[1]),
+        query=change(episode.query, keys[2]),
+        second=second,
     )
 
 
@@ -119,10 +128,7 @@ def _without(episode, keys, share):
         kept = jax.random.uniform(second, batch.inputs.shape) >= gone
         return batch._replace(inputs=batch.inputs * kept)
 
-    return episode._replace(
-        support=side(episode.support, keys[1]),
-        query=side(episode.query, keys[2]),
-    )
+    return _sides(episode, side, keys)
 
 
 def _draw_classes(key, way, strengths):

@@ -39,6 +39,20 @@ def accuracy(logits: jax.Array, batch: Batch) -> jax.Array:
     return _over_real(jnp.argmax(logits, axis=1) == batch.targets, batch)
 
 
+def macro_f1(logits: jax.Array, batch: Batch) -> jax.Array:
+    """Averages F1 = 2 tp / (2 tp + fp + fn) over classes, each counting alike.
+
+    A class that neither an example nor a guess is of is left out.
+    """
+    way = logits.shape[1]
+    true = jax.nn.one_hot(batch.targets, way) * batch.mask[:, None]
+    guess = jax.nn.one_hot(jnp.argmax(logits, axis=1), way)
+    guess = guess * batch.mask[:, None]
+    both = jnp.sum(true, axis=0) + jnp.sum(guess, axis=0)
+    f1 = 2 * jnp.sum(true * guess, axis=0) / jnp.maximum(both, 1)
+    return jnp.sum(f1) / jnp.maximum(jnp.sum(both > 0), 1)
+
+
 def squared_error(outputs: jax.Array, batch: Batch) -> jax.Array:
     """Averages the squared error of outputs [B, D] over real examples."""
     each = jnp.mean((outputs - batch.targets) ** 2, axis=1)
@@ -70,6 +84,7 @@ class Problem(NamedTuple):
       metric: name of the figure that is reported.
       score: (outputs, batch) -> [], that figure.
       better: 1 if more of it is better, else -1.
+      named: whether classes have names, so that slot k is always the k-th.
     """
 
     classes: bool
@@ -77,9 +92,11 @@ class Problem(NamedTuple):
     metric: str
     score: Callable[[jax.Array, Batch], jax.Array]
     better: int
+    named: bool = False
 
 
 PROBLEMS = {
     "classes": Problem(True, cross_entropy, "accuracy", accuracy, 1),
+    "labels": Problem(True, cross_entropy, "macro_f1", macro_f1, 1, True),
     "numbers": Problem(False, squared_error, "mse", squared_error, -1),
 }
