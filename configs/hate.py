@@ -22,7 +22,7 @@ FULL = {"train.steps": 10000, "train.tasks": 32, "data.limit": 0}
 def get_config(arg=None):
     """Returns the config; `arg` is the text after the colon."""
     c = config.default()
-    c.data.update(name="hate", encoder="ngrams", size=192, limit=2000)
+    c.data.update(name="hate", encoder="ngrams", size=320, limit=2000)
     c.data.update(train="en+de+pt+zh+id+mr", validation="fr")
     c.data.test = "ar+hi+hatecheck-nl+hatecheck-it+hatecheck-pl+hatecheck-es"
     c.data.update(way=2, shot=16, query=16)

@@ -154,6 +154,13 @@ class Model:
         names = list(support)
         if len(names) < 2:
             raise UserError("adapting needs at least two classes.")
+        if labels := self.data["front_end"].get("labels"):
+            if set(names) != set(labels):
+                raise UserError(
+                    f"this model knows the classes {', '.join(labels)} and no "
+                    "others; name your examples so."
+                )
+            names = labels
         for name in names:
             if not support[name]:
                 raise UserError(f"class {name!r} has no examples; add some.")

@@ -67,7 +67,7 @@ class Draw(NamedTuple):
       classes: [N] int32 class of each slot, counted within the split.
       domain: [] int32, which all of them belong to.
       second: [N, Q] int32 rows of further queries from another domain, with
-        the same mask; None unless the shape asks for both.
+        the same mask; [N, 0] unless the shape asks for both.
     """
 
     support: np.ndarray
@@ -76,7 +76,7 @@ class Draw(NamedTuple):
     query_mask: np.ndarray
     classes: np.ndarray
     domain: np.ndarray
-    second: np.ndarray | None = None
+    second: np.ndarray
 
 
 def hashed(xp, *words):
@@ -241,14 +241,14 @@ def draw(xp, pool: Pool, shape: Shape, seed, split: int, index) -> Draw:
         rows = pool.examples[classes]
         return xp.take_along_axis(rows, order[:, :query], axis=1)
 
-    asked = queries(classes) if shape.queries != "other" else None
-    second = None
+    asked = queries(classes)
+    second = asked[:, :0]
     if shape.queries != "own":
         # Any of the other domains, all as likely.
         step = 1 + (key(_OTHER)[0] % xp.uint32(many - 1)).astype(xp.int32)
         second = queries(classes_of(pool.domains[(place + step) % many]))
     if shape.queries == "other":
-        asked, second = second, None
+        asked, second = second, second[:, :0]
     support = xp.take_along_axis(pool.examples[classes], first, axis=1)
     names = pool.names[classes]
     used = xp.concatenate([xp.ones(names.shape, bool), used], axis=1)

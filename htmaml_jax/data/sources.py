@@ -118,9 +118,9 @@ def assemble(xp, examples: Examples, drawn: draws.Draw, index) -> Episode:
         index=xp.asarray(index, xp.int32),
         domain=drawn.domain,
         classes=drawn.classes,
-        second=None
-        if drawn.second is None
-        else side(drawn.second, drawn.query_mask),
+        second=side(drawn.second, drawn.query_mask)
+        if drawn.second.size
+        else None,
     )
 
 
