@@ -7,6 +7,7 @@ Data      BANKING77 (or clinc150, hwu64, liu), a fold of ProtAugment's, in
 Command   python -m htmaml_jax.train --config configs/intent.py
 Rivals    python -m htmaml_jax.train --config configs/intent.py:system=maml
           Others: configs/intent.py:data.name=clinc150,data.fold=2
+          Across languages: configs/intent.py:data.name=xsid,data.encoder=ngrams
 Hardware  CPU, 2 cores, AMD EPYC
 Minutes   2, beside another run
 Result    see README.md
@@ -31,7 +32,14 @@ def get_config(arg=None):
         c.data.size = 160
         c.net.kind = "ngrams"
         c.outer.augment.noise = 0.0
-    return config.parse(c, arg, tune, FULL)
+    if "data.name=xsid" in (arg or "").split(","):
+        c.data.update(train="en+de+id+tr+sr+da+nl+kk", validation="it+lt")
+        c.data.test = "ar+zh+no+gsw+nap"
+    c = config.parse(c, arg, tune, FULL)
+    if c.data.name == "xsid":
+        parts = (c.data.train, c.data.validation, c.data.test)
+        c.data.domains = sum(part.count("+") + 1 for part in parts)
+    return c
 
 
 def tune(c):

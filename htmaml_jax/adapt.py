@@ -148,6 +148,7 @@ class Model:
           UserError: fewer than two classes, a class without examples,
             or one that cannot be read.
         """
+        from htmaml_jax.data import texts
         from htmaml_jax.episode import Batch
         from htmaml_jax.run import step
 
@@ -169,8 +170,13 @@ class Model:
                     f"class {name!r} has one text for its examples; give a "
                     "list of texts."
                 )
-        sizes = [len(support[name]) for name in names]
-        items = self.items(x for name in names for x in support[name])
+        known = [list(support[name]) for name in names]
+        if self._config.data.label_names:
+            known = [
+                [texts.words(n), *x] for n, x in zip(names, known, strict=True)
+            ]
+        sizes = [len(mine) for mine in known]
+        items = self.items(x for mine in known for x in mine)
         targets = np.repeat(np.arange(len(names), dtype=np.int32), sizes)
         inputs, owners = self.read(items)
         batch = Batch(

@@ -31,7 +31,7 @@ KINDS = {
     "modes5": 5,
 }
 # Collections of texts; "texts" are one's own.
-TEXTS = ("banking77", "clinc150", "hwu64", "liu", "texts", "hate")
+TEXTS = ("banking77", "clinc150", "hwu64", "liu", "texts", "hate", "xsid")
 # Those whose classes have names, which a head keeps from task to task.
 NAMED = ("hate",)
 # Both were taken from one collection and share texts, but no class names.
@@ -62,7 +62,7 @@ OF_TRAINING = (
         f"data.{name}"
         for name in "domains way shot query min_way min_shot rate window hop "
         "mels seconds top_db rows columns channels level size train "
-        "validation test limit".split()
+        "validation test limit label_names".split()
     ),
 )
 

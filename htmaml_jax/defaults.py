@@ -14,6 +14,7 @@ FIELDS: dict[str, Any] = {
         "fold": 1,  # of the classes of intents, 1 to 5; 0: all
         "encoder": "ngrams",  # of texts, or that of a folder; see data.texts
         "size": 384,  # numbers of a text: its n-grams, or of a vector
+        "label_names": False,  # names of intents are examples, too
         "train": "",  # languages of hate speech, with "+" between them
         "validation": "",
         "test": "",

@@ -76,7 +76,7 @@ def evaluate(
       overrides: (name, text) for eval.*, run.* and data.*.
       draw: also write pictures into the workdir.
     """
-    from htmaml_jax import transfer
+    from htmaml_jax import outside, transfer
     from htmaml_jax.data import find
     from htmaml_jax.data.table import Scale
     from htmaml_jax.run import machine
@@ -121,6 +121,9 @@ def evaluate(
             for path in pictures.write(folder, config, meta, table, source):
                 print(f"drawn: {path}")
         of = find.domains(part, judged.split, judged.seed, count)
+        if table.outside is not None and not learner.shuffled:
+            known = outside.judge(learner, meta, part, source, count)
+            more["out_of_scope"] = known
     else:
         found = transfer.judge(learner, meta, table, judged)
         values, more = found.values, {"corpus": found.corpus}

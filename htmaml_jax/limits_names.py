@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from htmaml_jax.config import NAMED
+from htmaml_jax.config import NAMED, TEXTS
 
 
 def faults(config: ConfigDict) -> tuple[tuple[bool, str], ...]:
@@ -21,6 +21,11 @@ def faults(config: ConfigDict) -> tuple[tuple[bool, str], ...]:
             named and (data.min_way > 0 or {data.way, judged.way} != {2}),
             f"the classes of data.name={data.name} are two; set way=2 and "
             "data.min_way=0",
+        ),
+        (
+            data.label_names
+            and (named or data.name not in TEXTS or data.name == "xsid"),
+            f"data.label_names is for intents, not for data.name={data.name}",
         ),
         (
             named and config.hyper.kind == "domain",

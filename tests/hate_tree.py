@@ -13,7 +13,7 @@ GOOD, BAD = "plimo", "gnarfo"
 
 
 def texts(mark: str, word: str, count: int) -> list[str]:
-    return [f"{mark} {word} soup number {n} {mark}{n}" for n in range(count)]
+    return [f"{mark}{n} {word} soup {mark}" for n in range(count)]
 
 
 def table(path: pathlib.Path, header: str, rows: list) -> None:

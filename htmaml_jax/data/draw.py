@@ -102,7 +102,7 @@ def make_pool(table: Table, split: str, shape: Shape) -> Pool:
     classes = table.of_split(split)
     for domain, name in enumerate(table.domains):
         count = int((table.domain_of[classes] == domain).sum())
-        absent = table.named and not count
+        absent = table.kind != "pictures" and not count
         if shape.way > count and not absent:
             raise UserError(
                 f"{shape.way}-way episodes need {shape.way} classes, but "

@@ -27,6 +27,7 @@ from htmaml_jax.data import (
     omniglot,
     sources,
     texts,
+    xsid,
 )
 from htmaml_jax.data.audio import FrontEnd
 from htmaml_jax.data.functions import FAMILIES, Functions
@@ -87,7 +88,7 @@ def _texts(data):
             )
         path = pathlib.Path(data.dir).expanduser()
         return texts.table(texts.read_file(path), path.stem, None, data)
-    reader = {"hate": hate}.get(data.name, intents)
+    reader = {"hate": hate, "xsid": xsid}.get(data.name, intents)
     if not place:
         raise UserError(
             f"no {data.name} data: give --config.data.dir, a folder with "

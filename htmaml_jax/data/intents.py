@@ -9,11 +9,13 @@ collection makes of the whole set of labels at once.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Iterable
 from typing import Any
 
+from htmaml_jax.data import texts
 from htmaml_jax.data.table import Table
 from htmaml_jax.data.texts import (
     Labelled,
@@ -68,7 +70,12 @@ def read(folder: pathlib.Path, data: Any) -> Table:
             )
     part = f"fold{data.fold}" if data.fold else "all"
     name = f"intent-{data.name}-{part}"
-    return table(found, name, splits, data)
+    made = table(found, name, splits, data)
+    if data.name != "clinc150":
+        return made
+    strange = clinc(folder, ("oos_test",)).texts
+    outside, _ = texts.inputs(strange, data)
+    return dataclasses.replace(made, outside=outside)
 
 
 def _fold(folder, name, fold):

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from htmaml_jax.config import NGRAMS, form
 from htmaml_jax.data import ngrams, sentence
-from htmaml_jax.data.table import Table, split_classes
+from htmaml_jax.data.table import QUERY, SUPPORT, Table, split_classes
 from htmaml_jax.errors import UserError
 
 EXPECTED = "a .csv or .tsv with columns text and label, or a .jsonl with both"
@@ -90,19 +91,31 @@ def table(
       found: the texts.
       name: of the data, as in results.
       splits: split name -> class names; by a hash of the names if None.
-      data: see `inputs`.
+      data: see `inputs`; with `label_names` the name of a class is one more
+        example in all its support sets.
     """
     classes = tuple(sorted(set(found.labels)))
     position = {name: i for i, name in enumerate(classes)}
-    plain = [ngrams.plain(text) for text in found.texts]
+    labels = [position[label] for label in found.labels]
+    texts, uses, named_by = list(found.texts), None, None
+    if data.label_names:
+        named_by = np.arange(len(classes), dtype=np.int32) + len(texts)
+        texts += [words(name) for name in classes]
+        labels += range(len(classes))
+    plain = [ngrams.plain(text) for text in texts]
     _, recordings = np.unique(plain, return_inverse=True)
-    made, settings = inputs(found.texts, data)
-    content = json.dumps([found.texts, settings["stamp"], data.size])
+    if named_by is not None:
+        # A text that is the name of a class is known from all supports.
+        told = np.isin(recordings, recordings[named_by])
+        uses = np.where(told, SUPPORT, SUPPORT | QUERY).astype(np.uint8)
+        uses[named_by] = 0
+    made, settings = inputs(texts, data)
+    content = json.dumps([texts, settings["stamp"], data.size])
     return Table(
         name=name,
         origin=found.origin,
         inputs=made,
-        labels=np.array([position[x] for x in found.labels], np.int32),
+        labels=np.array(labels, np.int32),
         recordings=recordings.astype(np.int32),
         classes=classes,
         splits=splits or split_classes(classes),
@@ -110,7 +123,15 @@ def table(
         front_end=settings,
         kind=form(data),
         content=hashlib.sha256(content.encode()).hexdigest(),
+        uses=uses,
+        named_by=named_by,
     )
+
+
+def words(name: str) -> str:
+    """Returns the name of a class as a text: "book_flight", "book flight"."""
+    parts = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return " ".join(re.split(r"[\W_]+", parts)).strip()
 
 
 def read_file(path: pathlib.Path) -> Labelled:

@@ -1,0 +1,72 @@
+"""What a model makes of queries that are of no class of their task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import stats
+
+from htmaml_jax import results
+from htmaml_jax.data import sources
+from htmaml_jax.data.table import Table
+from htmaml_jax.learner import Learner
+
+_EACH = 100  # of them beside the queries of a task
+_TASKS = 200
+
+
+def auroc(inside: np.ndarray, outside: np.ndarray) -> float:
+    """Returns how often a score inside is above one outside; ties are half.
+
+    The area under the ROC curve, by the statistic of Mann and Whitney (1947).
+    """
+    ranks = stats.rankdata(np.concatenate([inside, outside]))
+    n, m = len(inside), len(outside)
+    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def judge(
+    learner: Learner,
+    meta: Any,
+    table: Table,
+    source: sources.Source,
+    episodes: int,
+) -> dict[str, Any]:
+    """Tells queries from `table.outside` in a source's first episodes.
+
+    A query counts as known by its largest probability (Hendrycks and Gimpel,
+    ICLR 2017), or by its largest logit; of heads from prototypes that is a
+    negative squared distance, but for what all classes share.
+
+    Returns:
+      {"texts", "episodes", "auroc": {score: {"mean", "ci95"}}}.
+    """
+
+    @jax.jit
+    def of(meta, shared, pieces, outside):
+        episode = jax.tree.map(lambda x: x[0], source.episodes(shared, pieces))
+        adapted = learner.adapt(meta, episode.support, episode.domain)
+        inside = learner.predict(adapted, episode.query.inputs)
+        both = inside, learner.predict(adapted, outside)
+        return [(jnp.max(jax.nn.softmax(x), 1), jnp.max(x, 1)) for x in both]
+
+    count = min(episodes, _TASKS)
+    whole = np.arange(len(table.outside))
+    strange = sources.examples_of(table)._replace(inputs=table.outside)
+    found = {"probability": [], "logit": []}
+    for i, pieces in zip(range(count), source.pieces(0, 1), strict=False):
+        rows = np.take(whole, i * _EACH + np.arange(_EACH), mode="wrap")
+        inputs = sources.standard(np, strange, rows)
+        pairs = zip(*of(meta, source.shared, pieces, inputs), strict=True)
+        for values, (inside, outside) in zip(
+            found.values(), pairs, strict=True
+        ):
+            values.append(auroc(np.asarray(inside), np.asarray(outside)))
+    return {
+        "texts": len(whole),
+        "episodes": count,
+        "auroc": {k: results.summary(np.array(v)) for k, v in found.items()},
+    }
