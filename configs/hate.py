@@ -22,13 +22,15 @@ FULL = {"train.steps": 10000, "train.tasks": 32, "data.limit": 0}
 def get_config(arg=None):
     """Returns the config; `arg` is the text after the colon."""
     c = config.default()
-    c.data.update(name="hate", encoder="ngrams", size=256, limit=2000)
+    c.data.update(name="hate", encoder="ngrams", size=256, limit=4000)
     c.data.update(train="en+de+pt+zh+id+mr", validation="fr")
     c.data.test = "ar+hi+hatecheck-nl+hatecheck-it+hatecheck-pl+hatecheck-es"
     c.data.update(way=2, shot=16, query=16)
     c.net.update(kind="ngrams", output="labels", width=128, blocks=1)
-    c.outer.augment.drop = 0.3
-    c.train.update(steps=600, tasks=4, val_every=0.1, val_episodes=200)
+    # Six languages are soon known by heart.
+    c.outer.rate = 3e-4
+    c.outer.augment.drop = 0.6
+    c.train.update(steps=400, tasks=4, val_every=0.1, val_episodes=200)
     c.eval.update(way=2, shot=16, query=50, episodes=400, domain="hate-ar")
     c = config.parse(c, arg, tune, FULL)
     parts = (c.data.train, c.data.validation, c.data.test)

@@ -53,13 +53,13 @@ def read(folder: pathlib.Path, data: Any) -> Table:
     for split, chosen in languages(data, LANGUAGES).items():
         for language in chosen:
             rows = _rows(place / f"{language}.{_PARTS[split]}.conll")
-            # What differs in a text and in its sentence counts once.
-            said = {(intent, plain(text)) for _, text, intent in rows}
-            told = {(intent, sentence) for sentence, _, intent in rows}
-            counts = [
-                collections.Counter(x for x, _ in y) for y in (said, told)
-            ]
-            mine = {x for x in counts[0] if min(c[x] for c in counts) >= LEAST}
+            alike = _together(
+                [plain(text) for _, text, _ in rows],
+                [sentence for sentence, _, _ in rows],
+            )
+            met = {(x, i) for (_, _, x), i in zip(rows, alike, strict=True)}
+            counts = collections.Counter(intent for intent, _ in met)
+            mine = {x for x, count in counts.items() if count >= LEAST}
             domains.append(f"xsid-{language}")
             names = tuple(f"{domains[-1]}/{x}" for x in sorted(mine))
             splits[split] = splits.get(split, ()) + names
@@ -76,7 +76,7 @@ def read(folder: pathlib.Path, data: Any) -> Table:
         made,
         domains=tuple(domains),
         domain_of=np.array(of, np.int32),
-        recordings=_together(made.recordings, sentences),
+        recordings=_together([plain(x) for x in texts], sentences),
     )
 
 
@@ -100,13 +100,13 @@ def _rows(path):
     return rows
 
 
-def _together(recordings, sentences):
-    """Joins recordings, by their text, that share a sentence; [M] int32."""
-    _, same = np.unique(sentences, return_inverse=True)
-    joined = np.array(recordings)
+def _together(texts, sentences):
+    """Returns [M] int32, equal where texts or sentences are, also by chains."""
+    pair = [np.unique(x, return_inverse=True)[1] for x in (texts, sentences)]
+    joined = np.arange(len(texts))
     while True:
-        old = joined.copy()
-        for group in (same, recordings):
+        old = joined
+        for group in pair:
             least = np.full(group.max() + 1, len(joined))
             np.minimum.at(least, group, joined)
             joined = least[group]
