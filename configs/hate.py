@@ -16,7 +16,7 @@ Result    none yet
 
 from htmaml_jax import config
 
-FULL = {"train.steps": 10000, "train.tasks": 32, "data.limit": 0}
+FULL = {"train.steps": 10000, "train.tasks": 32, "data.limit": 20000}
 
 
 def get_config(arg=None):
