@@ -34,6 +34,8 @@ KINDS = {
 TEXTS = ("banking77", "clinc150", "hwu64", "liu", "texts", "hate", "xsid")
 # Those whose classes have names, which a head keeps from task to task.
 NAMED = ("hate",)
+# Those whose splits are languages, each a domain.
+LANGUAGES = ("hate", "xsid")
 # Both were taken from one collection and share texts, but no class names.
 ONE_SOURCE = {"hwu64", "liu"}
 NGRAMS = "ngrams"  # the built-in encoder of texts

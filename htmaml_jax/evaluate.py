@@ -118,12 +118,17 @@ def evaluate(
             from htmaml_jax import pictures
 
             folder = pathlib.Path(workdir) / "pictures"
-            for path in pictures.write(folder, config, meta, table, source):
+            for path in pictures.write(folder, config, meta, part, source):
                 print(f"drawn: {path}")
         of = find.domains(part, judged.split, judged.seed, count)
         if table.outside is not None and not learner.shuffled:
             known = outside.judge(learner, meta, part, source, count)
             more["out_of_scope"] = known
+    elif draw:
+        raise UserError(
+            "--pictures are of episodes, and there are none with eval.support="
+            f"{judged.support}; leave one of them out."
+        )
     else:
         found = transfer.judge(learner, meta, table, judged)
         values, more = found.values, {"corpus": found.corpus}

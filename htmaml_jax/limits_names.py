@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from htmaml_jax.config import NAMED, TEXTS
+from htmaml_jax.config import LANGUAGES, NAMED, TEXTS, needs_domain
 
 
 def faults(config: ConfigDict) -> tuple[tuple[bool, str], ...]:
     """Lists (whether it is so, what is wrong then)."""
     data, judged, outer = config.data, config.eval, config.outer
-    named = data.name in NAMED
+    named, joint = data.name in NAMED, outer.objective == "joint"
     return (
         (
             not named and (outer.domain_query, judged.support) != ("own",) * 2,
@@ -28,9 +28,14 @@ def faults(config: ConfigDict) -> tuple[tuple[bool, str], ...]:
             f"data.label_names is for intents, not for data.name={data.name}",
         ),
         (
-            named and config.hyper.kind == "domain",
-            "hyper.kind=domain has no weights for a language that training "
-            "has not met; choose another system",
+            data.name in LANGUAGES and needs_domain(config),
+            "hyper.kind=domain and embed.control=domain know nothing of a "
+            "language that training has not met; choose another system",
+        ),
+        (
+            named and joint and config.hyper.head == "prototype",
+            "outer.objective=joint learns the head of named classes; set "
+            "hyper.head=shared, as finetune has it",
         ),
         (
             judged.support == "none"

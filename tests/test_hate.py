@@ -244,6 +244,11 @@ def test_languages_that_cannot_be(tree):
             "system=multi-maml,data.domains=3",
             ("hyper.kind=domain", "language"),
         ),
+        (
+            "data.name=hate,net.kind=ngrams,net.output=labels,way=2,"
+            "system=prototype",
+            ("outer.objective=joint", "hyper.head=shared"),
+        ),
     ],
 )
 def test_configs_that_cannot_work(text, words):
