@@ -280,7 +280,7 @@ def _open(config, workdir, begun, old, mesh, key):
     table = table.standardised()
     facts |= {"scale": list(table.scale), "splits": dict(table.splits)}
     loader, tasks = config.data.loader, config.train.tasks
-    shape = find.training_shape(config.data)
+    shape = find.training_shape(config.data, config.outer.domain_query)
     source = find.source(table, shape, "train", config.run.seed, loader)
     held_shape = find.fixed_shape(config.data)
     held = find.source(table, held_shape, "validation", 0, loader)
