@@ -10,7 +10,7 @@ Rivals    python -m htmaml_jax.train --config configs/hate.py:system=hatemaml
           Languages left out: configs/hate.py:data.train=en+de+id
           Others to judge on: evaluate RUN --config.eval.domain=hate-hi
 Hardware  CPU, 2 cores, AMD EPYC
-Minutes   none yet
+Minutes   3 for 300 steps of hatemaml, beside other runs
 Result    none yet
 """
 
