@@ -32,6 +32,8 @@ KINDS = {
 }
 # Collections of texts; "texts" are one's own.
 TEXTS = ("banking77", "clinc150", "hwu64", "liu", "texts")
+# Collections of volumes; "decathlon" is a folder of that form, one's own.
+VOLUMES = ("synthseg", "acdc", "hippocampus", "spinalcord", "decathlon")
 # Both were taken from one collection and share texts, but no class names.
 ONE_SOURCE = {"hwu64", "liu"}
 NGRAMS = "ngrams"  # the built-in encoder of texts
@@ -59,7 +61,7 @@ OF_TRAINING = (
     *(
         f"data.{name}"
         for name in "domains way shot query min_way min_shot rate window hop "
-        "mels seconds top_db rows columns channels level size".split()
+        "mels seconds top_db rows columns channels level size side".split()
     ),
 )
 
@@ -171,6 +173,8 @@ def form(data: Any) -> str:
     """Says what the examples of `data.name` are: functions, pictures, ..."""
     if data.name in KINDS:
         return "functions"
+    if data.name.split("+")[0] in VOLUMES:
+        return "volumes"
     if data.name not in TEXTS:
         return "pictures"
     return "ngrams" if data.encoder == NGRAMS else "vectors"

@@ -31,13 +31,16 @@ FIELDS: dict[str, Any] = {
         "columns": 40,
         "channels": 1,
         "level": "log",  # log | pcen, of spectrograms
+        "side": 32,  # of a cube of volumes, in cells
+        "spacing": 0.0,  # mm of a cell; 0: what the data set's reader says
+        "hounsfield": (-160.0, 240.0),  # window of CT
         "domains": 1,  # kinds of tasks that a task may be of
     },
     "net": {
-        "kind": "conv",  # conv | mlp | vector | ngrams
-        "output": "classes",  # classes | numbers
+        "kind": "conv",  # conv | mlp | vector | ngrams | unet
+        "output": "classes",  # classes | numbers | voxels
         "width": 32,
-        "blocks": 4,
+        "blocks": 4,  # of a U-Net: resolutions
         "down": "pool",  # pool | stem | stride
         "norm": "group",  # group | support | none
         "pool": "flat",  # flat | columns | mean
@@ -120,6 +123,9 @@ FIELDS: dict[str, Any] = {
             "blend": 0.0,
             "drop": 0.0,
             "noise": 0.0,
+            "flip": 0.0,
+            "turn": 0.0,
+            "invert": 0.0,
         },
     },
     "pretrain": {
@@ -156,6 +162,7 @@ FIELDS: dict[str, Any] = {
         "seed": 0,
         "split": "test",
         "transductive": False,
+        "tolerance": 2.0,  # of surface Dice, in the unit of the data
     },
     "run": {
         "seed": 0,

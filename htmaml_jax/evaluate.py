@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from htmaml_jax import cli, results
+from htmaml_jax import cli, results, surfaces
 from htmaml_jax.config import needs_domain
 from htmaml_jax.errors import UserError
 
@@ -75,6 +75,7 @@ def evaluate(
       overrides: (name, text) for eval.*, run.* and data.*.
       draw: also write pictures into the workdir.
     """
+    from htmaml_jax.data import draw as draws
     from htmaml_jax.data import find
     from htmaml_jax.data.table import Scale
     from htmaml_jax.run import machine
@@ -103,8 +104,24 @@ def evaluate(
     mesh = meshes.make_mesh(0, config.run.devices)
     learner = build(config, judged.way, judged.transductive)
     meta = meshes.replicate(mesh, meta)
-    judge = make_judge(learner, source, mesh, judged.episodes, info["chunk"])
-    values = judge(meta)
+    volumes = config.net.output == "voxels"
+    judge = make_judge(
+        learner,
+        source,
+        mesh,
+        judged.episodes,
+        info["chunk"],
+        learner.answers if volumes else None,
+    )
+    values, more = judge(meta), {}
+    if volumes:
+        values, found, truth = values
+        rows = draws.queries(
+            table, shape, judged.seed, judged.split, judged.episodes
+        )
+        more["surfaces"] = surfaces.compare(
+            found, truth, table, rows[:, 0], judged.tolerance
+        )
     if draw:
         from htmaml_jax import pictures
 
@@ -114,10 +131,8 @@ def evaluate(
     of = find.domains(table, judged.split, judged.seed, judged.episodes)
     from htmaml_jax.systems import sizes
 
-    family = {"esc50-pack": "esc50", "esc50": "esc50"}.get(table.name)
-    named = f"{family}-{config.data.split}" if family else table.name
     return {
-        "benchmark": named,
+        "benchmark": find.benchmark(table, config.data),
         "system": config.system,
         "variant": "default",
         "seed": config.run.seed,
@@ -134,6 +149,7 @@ def evaluate(
             for name, mine in of.items()
             if mine.sum() > 1
         },
+        **more,
         "values": [round(float(v), 4) for v in values],
         "episodes_id": f"{told['fingerprint']}-{judged.split}-{judged.seed}-0",
         "data": told,
@@ -192,11 +208,17 @@ def build(config: Any, way: int, transductive: bool = False, known: int = 0):
 
 
 def make_judge(
-    learner: Any, source: Any, mesh: Any, episodes: int, chunk: int
-) -> Callable[[Any], np.ndarray]:
+    learner: Any,
+    source: Any,
+    mesh: Any,
+    episodes: int,
+    chunk: int,
+    asked: Callable | None = None,
+) -> Callable[[Any], Any]:
     """Makes meta -> metrics [episodes] of a source's first episodes.
 
     `chunk` tasks at a time went through training, which takes more memory.
+    `asked` is what `step.make_eval_step` is to ask instead of the metric.
     """
     import jax
 
@@ -207,7 +229,7 @@ def make_judge(
     block = each * mesh.size
     chunk = machine.choose_chunk(each, 0, chunk)
     run = step.make_eval_step(
-        learner, source.episodes, mesh, chunk, learner.shuffled
+        learner, source.episodes, mesh, chunk, learner.shuffled, asked
     )
     shared = meshes.replicate(mesh, source.shared)
 
@@ -217,8 +239,8 @@ def make_judge(
         pieces = source.pieces(0, block, *place)
         while len(values) * block < episodes:
             piece = meshes.shard(mesh, next(pieces))
-            values.append(np.asarray(run(meta, shared, piece)))
-        return np.concatenate(values)[:episodes]
+            values.append(jax.device_get(run(meta, shared, piece)))
+        return jax.tree.map(lambda *x: np.concatenate(x)[:episodes], *values)
 
     return judge
 

@@ -73,7 +73,7 @@ class Learner(Slots):
                 keys[2], task, start
             )
             meta["hyper"] = hyper["params"]
-        if self.config.outer.objective == "joint" and self.problem.classes:
+        if self.config.outer.objective == "joint" and self.problem.named:
             width = self.features(base, support).shape[-1]
             meta["joint"] = {
                 "kernel": jnp.zeros((width, self.known)),
@@ -108,8 +108,9 @@ class Learner(Slots):
     ) -> jax.Array:
         """Maps queries [Q, ...] to logits [Q, N], or numbers [Q, D].
 
-        Each query is on its own, unless the learner is transductive. What
-        comes behind the mask is for the network's body.
+        Of volumes it maps [Q, D, H, W, C] to logits [Q, D, H, W, 1]. Each
+        query is on its own, unless the learner is transductive. What comes
+        behind the mask is for the network's body.
         """
         outputs, _ = self.network().apply(
             {"params": adapted.params, **adapted.stats},
@@ -279,9 +280,14 @@ class Learner(Slots):
         batch = jax.tree.map(
             lambda *x: jnp.concatenate(x), episode.support, episode.query
         )
-        batch = batch._replace(targets=episode.classes[batch.targets])
+        head = meta["joint"]
+        if self.problem.classes:
+            batch = batch._replace(targets=episode.classes[batch.targets])
+        else:
+            # A volume shows one structure: only its output is judged.
+            head = jax.tree.map(lambda x: x[..., episode.classes], head)
         features = self.features(meta["base"], batch)
-        outputs = features @ meta["joint"]["kernel"] + meta["joint"]["bias"]
+        outputs = features @ head["kernel"] + head["bias"]
         loss = self.problem.loss(outputs, batch)
         score = self.problem.score(outputs, batch)
         return loss, {"loss": loss, self.problem.metric: score}
@@ -294,6 +300,20 @@ class Learner(Slots):
         query = episode.query
         outputs = self.predict(adapted, query.inputs, query.mask)
         return self.problem.score(outputs, query)
+
+    def answers(
+        self, meta: Any, episode: Episode, read: Batch | None = None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Returns, of volumes, the metric and every voxel of the queries.
+
+        Returns:
+          The query metric [], predicted and true foreground [Q, D, H, W] bool.
+        """
+        adapted = self.adapt(meta, episode.support, episode.domain, read)
+        query = episode.query
+        outputs = self.predict(adapted, query.inputs, query.mask)
+        score = self.problem.score(outputs, query)
+        return score, outputs[..., 0] > 0, query.targets > 0
 
     def lines(self, meta: Any) -> list[rules.Line]:
         """Lists which family transforms which parameter."""

@@ -70,6 +70,7 @@ class Unit(NamedTuple):
 UNITS = {
     "accuracy": Unit(100, 2, " %", 1, True),
     "mse": Unit(1, 4, "", -1, False),
+    "dice": Unit(100, 2, " %", 1, False),
 }
 
 

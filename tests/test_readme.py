@@ -62,7 +62,9 @@ def test_results_are_whole():
         assert len(values) == found["episodes"] >= 20
         # Functions have no way; whatever the tasks, answers are many.
         asked = found["query"] * max(1, found["way"])
-        assert found["episodes"] * asked >= 10_000
+        # A volume has thousands of voxels to be right or wrong about.
+        assert found["metric"] == "dice" or found["episodes"] * asked >= 10_000
+        assert found["metric"] != "dice" or found["episodes"] >= 100
         assert abs(sum(values) / len(values) - found["mean"]) < 1e-4
         assert results.file_name(found) == str(
             path.relative_to(ROOT / "results")

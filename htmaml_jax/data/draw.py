@@ -15,7 +15,7 @@ from htmaml_jax.data.table import Table
 from htmaml_jax.errors import UserError
 
 SPLITS = ("train", "validation", "test")
-_CLASSES, _EXAMPLES, _WAY, _SHOT, _DOMAIN = range(5)
+_CLASSES, _EXAMPLES, _WAY, _SHOT, _DOMAIN, _KEY = range(6)
 _LAST = 0xFFFFFFFF
 
 
@@ -37,7 +37,7 @@ class Pool(NamedTuple):
       recordings: [C, M] int32.
       valid: [C, M] bool, False for padding.
       domain_of: [C] int32, the domain of a class.
-      domains: [] uint32, how many there are.
+      domains: [P] int32, those that have classes.
     """
 
     examples: np.ndarray
@@ -55,6 +55,7 @@ class Draw(NamedTuple):
       query: [N, Q] int32 rows, with query_mask [N, Q] bool.
       classes: [N] int32 class of each slot, counted within the split.
       domain: [] int32, which all of them belong to.
+      key: [] uint32, for what is drawn beside rows.
     """
 
     support: np.ndarray
@@ -63,6 +64,7 @@ class Draw(NamedTuple):
     query_mask: np.ndarray
     classes: np.ndarray
     domain: np.ndarray
+    key: np.ndarray
 
 
 def hashed(xp, *words):
@@ -83,10 +85,24 @@ def hashed(xp, *words):
     return state
 
 
+def uniform(xp, *words):
+    """Draws float32 in [0, 1) with 24 bits, equally on every backend."""
+    bits = hashed(xp, *words) >> xp.uint32(8)
+    return bits.astype(xp.float32) * xp.float32(2**-24)
+
+
+def normal(xp, *words):
+    """Draws standard normal numbers by Box and Muller (1958)."""
+    radius = xp.sqrt(-2 * xp.log(1 - uniform(xp, *words, 0)))
+    return radius * xp.cos(xp.float32(2 * np.pi) * uniform(xp, *words, 1))
+
+
 def make_pool(table: Table, split: str, shape: Shape) -> Pool:
     """Arranges a split for drawing, or says why episodes cannot be drawn."""
     classes = table.of_split(split)
-    for domain, name in enumerate(table.domains):
+    domains = table.domains_of(split)
+    for domain in domains:
+        name = table.domains[domain]
         count = int((table.domain_of[classes] == domain).sum())
         if shape.way > count:
             raise UserError(
@@ -114,7 +130,7 @@ def make_pool(table: Table, split: str, shape: Shape) -> Pool:
         table.recordings[examples],
         valid,
         table.domain_of[classes],
-        np.uint32(len(table.domains)),
+        domains,
     )
 
 
@@ -139,9 +155,10 @@ def _check_class(table, name, rows, shape, shared):
 
 
 def domain_of(xp, seed, split: int, index, domains) -> np.ndarray:
-    """Draws the domain of an episode: [] int32 in [0, domains)."""
+    """Draws the domain of an episode, one of domains [P]: [] int32."""
     word = hashed(xp, seed, split, index, _DOMAIN)[0]
-    return (word % xp.uint32(domains)).astype(xp.int32)
+    place = word % xp.uint32(len(domains))
+    return xp.asarray(domains)[place].astype(xp.int32)
 
 
 def draw(xp, pool: Pool, shape: Shape, seed, split: int, index) -> Draw:
@@ -197,4 +214,14 @@ def draw(xp, pool: Pool, shape: Shape, seed, split: int, index) -> Draw:
         query_mask=xp.broadcast_to(there, (way, query)),
         classes=classes.astype(xp.int32),
         domain=domain,
+        key=key(_KEY)[0],
     )
+
+
+def queries(
+    table: Table, shape: Shape, seed: int, split: str, count: int
+) -> np.ndarray:
+    """Returns the rows [count, N, Q] that the first episodes ask for."""
+    pool, place = make_pool(table, split, shape), SPLITS.index(split)
+    each = (draw(np, pool, shape, seed, place, i) for i in range(count))
+    return np.stack([one.query for one in each])
