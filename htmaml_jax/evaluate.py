@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -84,7 +85,9 @@ def evaluate(
 
     machine.use_cache()
     info, meta, config = restore(workdir, series, overrides)
-    judged = config.eval
+    judged, volumes = config.eval, config.net.output == "voxels"
+    if volumes and draw:
+        raise UserError(f"{workdir}: --pictures does not show volumes yet.")
     table = find.load(config.data)
     told = facts(table)
     if not any(name in ("data.dir", "data.name") for name, _ in overrides):
@@ -104,14 +107,13 @@ def evaluate(
     mesh = meshes.make_mesh(0, config.run.devices)
     learner = build(config, judged.way, judged.transductive)
     meta = meshes.replicate(mesh, meta)
-    volumes = config.net.output == "voxels"
     judge = make_judge(
         learner,
         source,
         mesh,
         judged.episodes,
         info["chunk"],
-        learner.answers if volumes else None,
+        functools.partial(surfaces.answers, learner) if volumes else None,
     )
     values, more = judge(meta), {}
     if volumes:

@@ -301,20 +301,6 @@ class Learner(Slots):
         outputs = self.predict(adapted, query.inputs, query.mask)
         return self.problem.score(outputs, query)
 
-    def answers(
-        self, meta: Any, episode: Episode, read: Batch | None = None
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Returns, of volumes, the metric and every voxel of the queries.
-
-        Returns:
-          The query metric [], predicted and true foreground [Q, D, H, W] bool.
-        """
-        adapted = self.adapt(meta, episode.support, episode.domain, read)
-        query = episode.query
-        outputs = self.predict(adapted, query.inputs, query.mask)
-        score = self.problem.score(outputs, query)
-        return score, outputs[..., 0] > 0, query.targets > 0
-
     def lines(self, meta: Any) -> list[rules.Line]:
         """Lists which family transforms which parameter."""
         if not self.generates:

@@ -15,6 +15,19 @@ import numpy as np
 from htmaml_jax import results
 
 
+def answers(learner: Any, meta: Any, episode: Any, read: Any = None):
+    """Adapts to an episode's support and answers its queries; traced.
+
+    Returns:
+      The query metric [], predicted and true foreground [Q, D, H, W] bool.
+    """
+    adapted = learner.adapt(meta, episode.support, episode.domain, read)
+    query = episode.query
+    outputs = learner.predict(adapted, query.inputs, query.mask)
+    score = learner.problem.score(outputs, query)
+    return score, outputs[..., 0] > 0, query.targets > 0
+
+
 def distances(
     found: np.ndarray, truth: np.ndarray, spacing: Sequence[float], near: float
 ) -> dict[str, float | None]:

@@ -1,5 +1,6 @@
 """Whole runs on volumes: training, evaluation, adapting to scans."""
 
+import functools
 import json
 
 import jax
@@ -9,7 +10,16 @@ import numpy as np
 import pytest
 import tiny_volumes
 
-from htmaml_jax import adapt, cli, evaluate, fillings, limits, systems, train
+from htmaml_jax import (
+    adapt,
+    cli,
+    evaluate,
+    fillings,
+    limits,
+    surfaces,
+    systems,
+    train,
+)
 from htmaml_jax.adapt_volumes import tiled
 from htmaml_jax.data import find
 from htmaml_jax.embed.volume_encoder import VolumeEncoder, shrink
@@ -160,7 +170,9 @@ def test_every_other_system_has_a_meta_gradient(system):
     grads, metrics = jax.eval_shape(jax.grad(loss, has_aux=True), meta, episode)
     assert set(metrics) >= {"loss", "dice"}
     assert jax.tree.structure(grads) == jax.tree.structure(meta)
-    score, found, truth = jax.eval_shape(learner.answers, meta, episode)
+    score, found, truth = jax.eval_shape(
+        functools.partial(surfaces.answers, learner), meta, episode
+    )
     assert score.shape == () and found.shape == truth.shape == (1, 8, 8, 8)
     if system == "finetune":
         assert meta["joint"]["kernel"].shape == (8, 3)
