@@ -90,6 +90,7 @@ def check(config: ConfigDict) -> None:
             raise UserError(
                 f"{path} is {fields[path]!r}; choose from {', '.join(allowed)}."
             )
+    volumes.check(config)
     _check_slots(config)
     convolves = config.net.kind == "conv"
     grouped = config.net.kind in ("conv", "unet")
@@ -117,7 +118,6 @@ def check(config: ConfigDict) -> None:
             f"but data.rows and data.columns leave only {smallest}; use "
             "fewer blocks or larger inputs."
         )
-    volumes.check(config)
     for path in ("data.min_way", "data.min_shot"):
         top = fields[path.replace("min_", "")]
         if not 0 <= fields[path] <= top:

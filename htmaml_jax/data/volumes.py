@@ -10,7 +10,7 @@ it tells roughly where the annotated region is, as a detector would.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -54,7 +54,6 @@ class Plan(NamedTuple):
       window: of Hounsfield units, or None for percentiles.
       held: subjects -> the only split that may have them; others may be in
         any.
-      several: examples of a volume, each with another place of the cube.
     """
 
     name: str
@@ -65,7 +64,6 @@ class Plan(NamedTuple):
     unit: str = "mm"
     window: tuple[float, float] | None = None
     held: Mapping[str, str] | None = None
-    several: int = 1
 
 
 def table(
@@ -81,7 +79,7 @@ def table(
     paths = sorted({p for case in cases for p in (case.image, case.mask)})
     key = {
         "kind": "volumes",
-        "plan": [plan.name, plan.spacing, plan.window, plan.several, _BESIDE],
+        "plan": [plan.name, plan.spacing, plan.window, _BESIDE],
         "labels": sorted(plan.structures.items()),
         "side": side,
         "files": stamps(files, paths),
@@ -185,17 +183,17 @@ def _prepare(files, cases, plan, side):
         if not labels.any():
             continue
         bright = nifti.level(image, plan.window)
-        for grid in _grids(labels, mask.affine, case, plan, side):
-            patch = nifti.sample(bright, image.affine, grid)
-            patch = np.rint(255 * np.clip(patch, 0, 1)).astype(np.uint8)
-            for number in plan.structures:
-                inside = patch_of(labels == number, mask.affine, grid)
-                if inside.sum() < SMALLEST:
-                    continue
-                rows["inputs"].append(patch)
-                rows["masks"].append(inside)
-                rows["labels"].append(number)
-                rows["cases"].append(i)
+        grid = _grid(labels, mask.affine, case, plan, side)
+        patch = nifti.sample(bright, image.affine, grid)
+        patch = np.rint(255 * np.clip(patch, 0, 1)).astype(np.uint8)
+        for number in plan.structures:
+            inside = patch_of(labels == number, mask.affine, grid)
+            if inside.sum() < SMALLEST:
+                continue
+            rows["inputs"].append(patch)
+            rows["masks"].append(inside)
+            rows["labels"].append(number)
+            rows["cases"].append(i)
     if not rows["labels"]:
         raise UserError(
             f"{cases[0].mask} and the other masks show none of "
@@ -219,10 +217,10 @@ def middle(inside: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return affine[:3, :3] @ centre + affine[:3, 3]
 
 
-def _grids(labels, affine, case, plan, side) -> Iterator[nifti.Grid]:
-    centre = middle(labels > 0, affine)
+def _grid(labels, affine, case, plan, side):
     digest = hashlib.sha256(case.name.encode()).digest()
     rng = np.random.default_rng(list(digest))
-    for _ in range(plan.several):
-        beside = rng.uniform(-_BESIDE, _BESIDE, 3) * plan.spacing
-        yield nifti.grid_at(centre + beside, plan.spacing, side)
+    beside = rng.uniform(-_BESIDE, _BESIDE, 3) * plan.spacing
+    return nifti.grid_at(
+        middle(labels > 0, affine) + beside, plan.spacing, side
+    )
