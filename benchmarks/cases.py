@@ -111,7 +111,7 @@ def _unet(case):
         for i in range(2):
             kernel = (3, 3, 3, channels if i == 0 else width, width)
             where = voxels // 8**level
-            path, norm = f"{name}_conv{i}", f"{name}_norm{i}"
+            path, norm = f"conv_{name}_{i}", f"norm_{name}_{i}/group"
             found.append(Layer(path, kernel, where, norm))
         return width
 

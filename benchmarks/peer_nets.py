@@ -79,8 +79,8 @@ class Network(nn.Module):
     def _unet(self, x):
         def block(x, name):
             for i in range(2):
-                x = self.layers[f"{name}_conv{i}"](x)
-                x = F.relu(self.layers[f"{name}_norm{i}"](x))
+                x = self.layers[f"conv_{name}_{i}"](x)
+                x = F.relu(self.layers[f"norm_{name}_{i}/group"](x))
             return x
 
         skips = []

@@ -61,7 +61,8 @@ def network(case: Case, lowering: str = "auto", ours: bool = True) -> nn.Module:
     if case.network == "mlp":
         return Headed(DenseBody(case.width, 1), case.way)
     if case.network == "unet":
-        return UNet(case.width, cases.LEVELS, case.way, cases.GROUPS, lowering)
+        shape = (case.width, cases.LEVELS, cases.GROUPS, lowering)
+        return UNet(*shape, classes=case.way)
     if not ours:
         return Headed(LaxBody(case.width, cases.BLOCKS), case.way)
     body = ConvBody(case.width, cases.BLOCKS, norm="support", lowering=lowering)

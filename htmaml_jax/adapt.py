@@ -1,11 +1,14 @@
-"""Uses a trained model on one's own clips or texts: load, adapt, predict."""
+"""Uses a trained model on one's own data: load, adapt, predict.
+
+Clips and texts here, volumes in `adapt_volumes`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from etils import epath
@@ -15,6 +18,9 @@ from htmaml_jax.config import needs_domain
 from htmaml_jax.errors import UserError
 
 _BLOCK = 64  # inputs that are predicted at a time
+
+if TYPE_CHECKING:
+    from htmaml_jax.adapt_volumes import VolumeModel
 
 
 class Guess(NamedTuple):
@@ -74,31 +80,18 @@ class Specialist:
 class Model:
     """A meta-trained model, ready to adapt; made by `load`."""
 
-    def __init__(
-        self,
-        workdir: str | pathlib.Path,
-        series: str = "best",
-        encoder: str = "",
-    ):
+    def __init__(self, workdir: str | pathlib.Path, restored: tuple):
         from htmaml_jax.data import audio, find
         from htmaml_jax.data.table import Scale
 
-        moved = [("data.encoder", encoder)] if encoder else []
-        info, self._meta, self._config = evaluate.restore(
-            epath.Path(workdir), series, moved
-        )
+        info, self._meta, self._config = restored
         self.data = info["data"]
         known = self.data["front_end"]
         self.texts = "encoder" in known
         if not (self.texts or audio.is_sound(known)):
             raise UserError(
                 f"{workdir} was trained on {self.data['name']}, not on "
-                "sounds or texts; give a run on these."
-            )
-        if needs_domain(self._config):
-            raise UserError(
-                f"{workdir} must be told the domain of a task; give a run of "
-                "another system."
+                "sounds, texts or volumes; give a run on these."
             )
         self._scale = Scale(*info["data"]["scale"])
         # As in training, where a data set may have had its own seconds.
@@ -197,7 +190,7 @@ def _padded(inputs):
 
 def load(
     workdir: str | pathlib.Path, series: str = "best", encoder: str = ""
-) -> Model:
+) -> Model | VolumeModel:
     """Loads a trained model from the workdir of a run.
 
     Args:
@@ -205,4 +198,16 @@ def load(
       series: "best" by validation, or "latest".
       encoder: of texts, where its folder is not where it was in training.
     """
-    return Model(workdir, series, encoder)
+    moved = [("data.encoder", encoder)] if encoder else []
+    restored = evaluate.restore(epath.Path(workdir), series, moved)
+    _, meta, config = restored
+    if needs_domain(config):
+        raise UserError(
+            f"{workdir} must be told the domain of a task; give a run of "
+            "another system."
+        )
+    if config.net.output == "voxels":
+        from htmaml_jax.adapt_volumes import VolumeModel
+
+        return VolumeModel(meta, config)
+    return Model(workdir, restored)

@@ -36,6 +36,8 @@ TEXTS = ("banking77", "clinc150", "hwu64", "liu", "texts", "hate", "xsid")
 NAMED = ("hate",)
 # Those whose splits are languages, each a domain.
 LANGUAGES = ("hate", "xsid")
+# Collections of volumes; "decathlon" is a folder of that form, one's own.
+VOLUMES = ("synthseg", "acdc", "hippocampus", "spinalcord", "decathlon")
 # Both were taken from one collection and share texts, but no class names.
 ONE_SOURCE = {"hwu64", "liu"}
 NGRAMS = "ngrams"  # the built-in encoder of texts
@@ -63,7 +65,7 @@ OF_TRAINING = (
     *(
         f"data.{name}"
         for name in "domains way shot query min_way min_shot rate window hop "
-        "mels seconds top_db rows columns channels level size train "
+        "mels seconds top_db rows columns channels level size side train "
         "validation test limit label_names".split()
     ),
 )
@@ -176,6 +178,8 @@ def form(data: Any) -> str:
     """Says what the examples of `data.name` are: functions, pictures, ..."""
     if data.name in KINDS:
         return "functions"
+    if data.name.split("+")[0] in VOLUMES:
+        return "volumes"
     if data.name not in TEXTS:
         return "pictures"
     return "ngrams" if data.encoder == NGRAMS else "vectors"

@@ -36,13 +36,16 @@ FIELDS: dict[str, Any] = {
         "columns": 40,
         "channels": 1,
         "level": "log",  # log | pcen, of spectrograms
+        "side": 32,  # of a cube of volumes, in cells
+        "spacing": 0.0,  # mm of a cell; 0: what the data set's reader says
+        "hounsfield": (-160.0, 240.0),  # window of CT
         "domains": 1,  # kinds of tasks that a task may be of
     },
     "net": {
-        "kind": "conv",  # conv | mlp | vector | ngrams
-        "output": "classes",  # classes | labels | numbers
+        "kind": "conv",  # conv | mlp | vector | ngrams | unet
+        "output": "classes",  # classes | labels | numbers | voxels
         "width": 32,
-        "blocks": 4,
+        "blocks": 4,  # of a U-Net: resolutions
         "down": "pool",  # pool | stem | stride
         "norm": "group",  # group | support | none
         "pool": "flat",  # flat | columns | mean
@@ -126,6 +129,9 @@ FIELDS: dict[str, Any] = {
             "blend": 0.0,
             "drop": 0.0,
             "noise": 0.0,
+            "flip": 0.0,
+            "turn": 0.0,
+            "invert": 0.0,
         },
     },
     "pretrain": {
@@ -167,6 +173,7 @@ FIELDS: dict[str, Any] = {
         "confidence": 0.85,  # from which a prediction is a pseudo-label
         "pseudo": 150,  # pseudo-labels per class at most
         "transductive": False,
+        "tolerance": 2.0,  # of surface Dice, in the unit of the data
     },
     "run": {
         "seed": 0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from htmaml_jax import cli, results
+from htmaml_jax import cli, results, surfaces
 from htmaml_jax.config import needs_domain
 from htmaml_jax.errors import UserError
 
@@ -77,6 +78,7 @@ def evaluate(
       draw: also write pictures into the workdir.
     """
     from htmaml_jax import outside, transfer
+    from htmaml_jax.data import draw as draws
     from htmaml_jax.data import find
     from htmaml_jax.data.table import Scale
     from htmaml_jax.run import machine
@@ -85,7 +87,9 @@ def evaluate(
 
     machine.use_cache()
     info, meta, config = restore(workdir, series, overrides)
-    judged = config.eval
+    judged, volumes = config.eval, config.net.output == "voxels"
+    if volumes and draw:
+        raise UserError(f"{workdir}: --pictures does not show volumes yet.")
     table = find.load(config.data)
     told = facts(table)
     if not any(name in ("data.dir", "data.name") for name, _ in overrides):
@@ -112,8 +116,21 @@ def evaluate(
         )
         mesh = meshes.make_mesh(0, config.run.devices)
         count = judged.episodes
-        judge = make_judge(learner, source, mesh, count, info["chunk"])
+        judge = make_judge(
+            learner,
+            source,
+            mesh,
+            count,
+            info["chunk"],
+            functools.partial(surfaces.answers, learner) if volumes else None,
+        )
         values = judge(meshes.replicate(mesh, meta))
+        if volumes:
+            values, found, truth = values
+            rows = draws.queries(part, shape, judged.seed, judged.split, count)
+            more["surfaces"] = surfaces.compare(
+                found, truth, part, rows[:, 0], judged.tolerance
+            )
         if draw:
             from htmaml_jax import pictures
 
@@ -136,13 +153,10 @@ def evaluate(
         shot, query, mark = 0, transfer.CHUNK, "chunks"
     from htmaml_jax.systems import sizes
 
-    family = {"esc50-pack": "esc50", "esc50": "esc50"}.get(table.name)
-    named = f"{family}-{config.data.split}" if family else table.name
     if judged.domain:
-        prefix = "" if table.named else f"{named}-"
-        named, mark = f"{prefix}{judged.domain}", f"{judged.domain}-{mark}"
+        mark = f"{judged.domain}-{mark}"
     return {
-        "benchmark": named,
+        "benchmark": find.benchmark(table, config.data, judged.domain),
         "system": config.system,
         "variant": transfer.VARIANTS[judged.support],
         "seed": config.run.seed,
@@ -218,11 +232,17 @@ def build(config: Any, way: int, transductive: bool = False, known: int = 0):
 
 
 def make_judge(
-    learner: Any, source: Any, mesh: Any, episodes: int, chunk: int
-) -> Callable[[Any], np.ndarray]:
+    learner: Any,
+    source: Any,
+    mesh: Any,
+    episodes: int,
+    chunk: int,
+    asked: Callable | None = None,
+) -> Callable[[Any], Any]:
     """Makes meta -> metrics [episodes] of a source's first episodes.
 
     `chunk` tasks at a time went through training, which takes more memory.
+    `asked` is what `step.make_eval_step` is to ask instead of the metric.
     """
     import jax
 
@@ -233,7 +253,7 @@ def make_judge(
     block = each * mesh.size
     chunk = machine.choose_chunk(each, 0, chunk)
     run = step.make_eval_step(
-        learner, source.episodes, mesh, chunk, learner.shuffled
+        learner, source.episodes, mesh, chunk, learner.shuffled, asked
     )
     shared = meshes.replicate(mesh, source.shared)
 
@@ -243,8 +263,8 @@ def make_judge(
         pieces = source.pieces(0, block, *place)
         while len(values) * block < episodes:
             piece = meshes.shard(mesh, next(pieces))
-            values.append(np.asarray(run(meta, shared, piece)))
-        return np.concatenate(values)[:episodes]
+            values.append(jax.device_get(run(meta, shared, piece)))
+        return jax.tree.map(lambda *x: np.concatenate(x)[:episodes], *values)
 
     return judge
 

@@ -9,11 +9,13 @@ import jax.numpy as jnp
 
 from htmaml_jax.embed.pair_encoder import PairEncoder
 from htmaml_jax.embed.set_encoder import SetEncoder
+from htmaml_jax.embed.volume_encoder import VolumeEncoder
 from htmaml_jax.hyper import rules
 from htmaml_jax.hyper.generator import Generator
 from htmaml_jax.nets.conv4 import ConvBody
 from htmaml_jax.nets.mlp import DenseBody, Headed, VectorBody
 from htmaml_jax.nets.ngrams import BUCKETS, NgramBody
+from htmaml_jax.nets.unet import UNetBody, VolumeBody
 from htmaml_jax.outer.losses import PROBLEMS
 from htmaml_jax.presets import PRESETS
 
@@ -27,14 +29,25 @@ def body(config: Any) -> nn.Module:
         return NgramBody(BUCKETS, 256, net.width, net.blocks)
     if net.kind == "vector":
         return VectorBody(net.width, net.blocks)
+    lowering = config.run.lowering
+    dtype = None if net.precision == "float32" else jnp.dtype(net.precision)
+    if net.kind == "unet":
+        return UNetBody(
+            net.width,
+            net.blocks,
+            lowering=lowering,
+            dtype=dtype,
+            norm=net.norm,
+            blocks=net.down == "stem",
+        )
     return ConvBody(
         net.width,
         net.blocks,
         net.down,
         net.norm,
         net.pool,
-        config.run.lowering,
-        None if net.precision == "float32" else jnp.dtype(net.precision),
+        lowering,
+        dtype,
     )
 
 
@@ -50,15 +63,22 @@ def encoder(config: Any) -> nn.Module | None:
     if embed.kind in ("none", "gradient", "statistics"):
         return None
     more = (embed.clusters, embed.reconstruct > 0)
+    own = own_body(config) if embed.body == "own" else None
+    if config.net.output == "voxels":
+        return VolumeEncoder(embed.dim, own, embed.kind == "blind", *more)
     if not PROBLEMS[config.net.output].classes:
         return PairEncoder(embed.dim, embed.layers, 4, *more)
-    own = own_body(config) if embed.body == "own" else None
     return SetEncoder(embed.dim, own, embed.kind == "blind", *more)
 
 
 def own_body(config: Any) -> nn.Module:
-    """Returns the encoder of pictures that `pretrain` teaches as well."""
+    """Returns the encoder of volumes, or that of pictures.
+
+    The latter `pretrain` teaches as well.
+    """
     blocks = config.net.blocks
+    if config.net.output == "voxels":
+        return VolumeBody(config.embed.width, blocks, config.run.lowering)
     return ConvBody(config.embed.width, blocks, "stem", "group", "mean")
 
 

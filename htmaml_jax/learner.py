@@ -75,7 +75,7 @@ class Learner(Slots):
                 keys[2], task, start
             )
             meta["hyper"] = hyper["params"]
-        if self.config.outer.objective == "joint" and self.alike:
+        if self.config.outer.objective == "joint" and self.problem.joint:
             width = self.features(base, support).shape[-1]
             meta["joint"] = {
                 "kernel": jnp.zeros((width, self.known)),
@@ -110,8 +110,9 @@ class Learner(Slots):
     ) -> jax.Array:
         """Maps queries [Q, ...] to logits [Q, N], or numbers [Q, D].
 
-        Each query is on its own, unless the learner is transductive. What
-        comes behind the mask is for the network's body.
+        Of volumes it maps [Q, D, H, W, C] to logits [Q, D, H, W, 1]. Each
+        query is on its own, unless the learner is transductive. What comes
+        behind the mask is for the network's body.
         """
         outputs, _ = self.network().apply(
             {"params": adapted.params, **adapted.stats},
@@ -296,9 +297,14 @@ class Learner(Slots):
         batch = jax.tree.map(
             lambda *x: jnp.concatenate(x), episode.support, episode.query
         )
-        batch = batch._replace(targets=episode.classes[batch.targets])
+        head = meta["joint"]
+        if self.problem.classes:
+            batch = batch._replace(targets=episode.classes[batch.targets])
+        else:
+            # A volume shows one structure: only its output is judged.
+            head = jax.tree.map(lambda x: x[..., episode.classes], head)
         features = self.features(meta["base"], batch)
-        outputs = features @ meta["joint"]["kernel"] + meta["joint"]["bias"]
+        outputs = features @ head["kernel"] + head["bias"]
         loss = self.problem.loss(outputs, batch)
         score = self.problem.score(outputs, batch)
         return loss, {"loss": loss, self.problem.metric: score}

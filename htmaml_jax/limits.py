@@ -8,6 +8,7 @@ import re
 from ml_collections import ConfigDict
 
 from htmaml_jax import limits_names
+from htmaml_jax import limits_of_volumes as volumes
 from htmaml_jax.config import NAMED, flat, form, needs_domain
 from htmaml_jax.errors import UserError
 
@@ -25,8 +26,8 @@ _CHOICES = {
     "inner.rule": ("sgd", "curvature", "alfa"),
     "inner.through": ("weights", "transform", "adapters"),
     "net.down": ("pool", "stem", "stride"),
-    "net.kind": ("conv", "mlp", "vector", "ngrams"),
-    "net.output": ("classes", "labels", "numbers"),
+    "net.kind": ("conv", "mlp", "vector", "ngrams", "unet"),
+    "net.output": ("classes", "labels", "numbers", "voxels"),
     "net.norm": ("group", "support", "none"),
     "net.pool": ("flat", "columns", "mean"),
     "net.precision": ("float32", "bfloat16"),
@@ -44,6 +45,7 @@ _NETS = {
     "pictures": ("conv", "classes"),
     "vectors": ("vector", "classes"),
     "ngrams": ("ngrams", "classes"),
+    "volumes": ("unet", "voxels"),
 }
 _OF_PICTURES = (
     "roll",
@@ -59,7 +61,7 @@ data.way data.shot data.query data.rows data.columns eval.way eval.shot
 eval.query eval.episodes train.steps train.tasks train.val_episodes net.width
 net.blocks data.size embed.width embed.dim embed.layers data.domains hyper.dim
 hyper.layers hyper.heads log.every pretrain.steps pretrain.batch pretrain.width
-eval.rounds eval.pseudo
+eval.rounds eval.pseudo data.side
 """
 _ABOVE_ZERO = """
 outer.rate outer.clip train.val_every pretrain.rate pretrain.temperature
@@ -68,7 +70,7 @@ pretrain.crop outer.exchange.temperature outer.exchange.share
 _NOT_NEGATIVE = """
 inner.steps inner.size inner.clip embed.clusters embed.reconstruct run.chunk
 run.devices outer.decay hyper.scale hyper.move_penalty outer.augment.gain
-pretrain.decay pretrain.gain outer.augment.noise
+pretrain.decay pretrain.gain outer.augment.noise data.spacing eval.tolerance
 outer.auxiliary outer.exchange.weight outer.exchange.layer outer.shuffle
 outer.mix data.limit
 """
@@ -76,7 +78,8 @@ _SHARES = """
 outer.warmup outer.floor outer.second_from outer.augment.roll
 outer.augment.time_mask outer.augment.row_mask outer.augment.mix
 outer.augment.reverse outer.augment.shift outer.augment.blend
-outer.augment.drop hyper.warmup hyper.blend hyper.dropout
+outer.augment.drop outer.augment.flip outer.augment.turn
+outer.augment.invert hyper.warmup hyper.blend hyper.dropout
 pretrain.time_mask pretrain.row_mask pretrain.mix eval.confidence
 """
 
@@ -90,9 +93,11 @@ def check(config: ConfigDict) -> None:
             raise UserError(
                 f"{path} is {fields[path]!r}; choose from {', '.join(allowed)}."
             )
+    volumes.check(config)
     _check_slots(config)
     convolves = config.net.kind == "conv"
-    for path in ("net.width", "embed.width") if convolves else ():
+    grouped = config.net.kind in ("conv", "unet")
+    for path in ("net.width", "embed.width") if grouped else ():
         if fields[path] % 8:
             raise UserError(
                 f"{path} is {fields[path]}; it must be a multiple of 8, the "
@@ -137,7 +142,7 @@ def _check_slots(config):
     outer, net, data = config.outer, config.net, config.data
     exchange, mixed = outer.exchange, outer.shuffle or outer.mix
     hardened = outer.auxiliary or mixed or exchange.kind != "none"
-    classes = net.output != "numbers"
+    classes = net.output in ("classes", "labels")
     examples = form(data)
     functions, pictures = examples == "functions", examples == "pictures"
     wanted = _NETS[examples]
@@ -217,13 +222,14 @@ def _check_slots(config):
             "set net.norm=group or outer.exchange.kind=class",
         ),
         (
-            not pictures and embed.body == "own",
-            "embed.body=own is for sounds and pictures",
+            examples not in ("pictures", "volumes") and embed.body == "own",
+            "embed.body=own is for sounds, pictures and volumes",
         ),
         (
             embed.pretrained
             and not (
                 embed.body == "own"
+                and pictures
                 and embed.kind in ("set", "blind")
                 and hyper.kind == "generator"
             ),
@@ -231,7 +237,7 @@ def _check_slots(config):
             "the support set, such as htmaml or mmaml",
         ),
         (
-            not classes and embed.dim % 4,
+            functions and embed.dim % 4,
             "embed.dim must be a multiple of 4, the encoder's heads",
         ),
         (

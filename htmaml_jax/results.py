@@ -72,6 +72,7 @@ UNITS = {
     "accuracy": Unit(100, 2, " %", 1, True),
     "macro_f1": Unit(100, 2, " %", 1, True),
     "mse": Unit(1, 4, "", -1, False),
+    "dice": Unit(100, 2, " %", 1, False),
 }
 
 

@@ -160,7 +160,7 @@ def test_unet_keeps_the_size_and_reads_the_whole_volume():
     rng = np.random.default_rng(7)
     net = UNet(base=2, levels=3, classes=3, groups=2)
     inputs = rng.normal(size=(1, 8, 4, 12, 1)).astype(np.float32)
-    params = net.init(jax.random.key(0), inputs)
+    params = net.init(jax.random.key(1), inputs)
     outputs = net.apply(params, inputs)
     assert outputs.shape == (1, 8, 4, 12, 3)
     # A far corner matters through the lowest level.

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import pathlib
 import re
-import zlib
 
 import numpy as np
 import scipy.ndimage
 
-from htmaml_jax.data import cache
+from htmaml_jax.data import cache, nifti
 from htmaml_jax.data.archives import folder_files, matching
 from htmaml_jax.data.audio import FrontEnd, shrink
 from htmaml_jax.data.table import Table
@@ -119,30 +118,10 @@ def read(folder: pathlib.Path, front: FrontEnd) -> Table:
 
 def _volume(data: bytes, name: str) -> np.ndarray:
     """Decodes a label map to [X, Y, Z] at 2 mm, axes right, front, up."""
-    import gzip
-
-    import nibabel
-
-    damage = (
-        OSError,
-        EOFError,
-        ValueError,
-        zlib.error,
-        nibabel.filebasedimages.ImageFileError,
-        nibabel.spatialimages.HeaderDataError,
-        nibabel.wrapstruct.WrapStructError,
-    )
-    try:
-        image = nibabel.Nifti1Image.from_bytes(gzip.decompress(data))
-        image = nibabel.as_closest_canonical(image)
-        volume = np.asarray(image.dataobj).astype(np.int32)
-    except damage as error:
-        said = " ".join(str(error).split())
-        raise UserError(
-            f"{name} is no whole NIfTI file ({said}); copy the data again."
-        ) from error
-    steps = [max(1, round(_STEP / s)) for s in image.header.get_zooms()[:3]]
-    return volume[tuple(slice(None, None, step) for step in steps)]
+    volume = nifti.canonical(nifti.read(data, name))
+    sizes = nifti.spacing_of(volume.affine)
+    steps = tuple(slice(None, None, max(1, round(_STEP / s))) for s in sizes)
+    return volume.data.astype(np.int32)[steps]
 
 
 def _cuts(volume: np.ndarray, number: int, rng: np.random.Generator):

@@ -15,7 +15,7 @@ from htmaml_jax.data.table import QUERY, SUPPORT, Table
 from htmaml_jax.errors import UserError
 
 SPLITS = ("train", "validation", "test")
-_CLASSES, _EXAMPLES, _WAY, _SHOT, _DOMAIN, _OTHER = range(6)
+_CLASSES, _EXAMPLES, _WAY, _SHOT, _DOMAIN, _OTHER, _KEY = range(7)
 _LAST = 0xFFFFFFFF
 
 
@@ -68,6 +68,7 @@ class Draw(NamedTuple):
       domain: [] int32, which all of them belong to.
       second: [N, Q] int32 rows of further queries from another domain, with
         the same mask; [N, 0] unless the shape asks for both.
+      key: [] uint32, for what is drawn beside rows.
     """
 
     support: np.ndarray
@@ -77,6 +78,7 @@ class Draw(NamedTuple):
     classes: np.ndarray
     domain: np.ndarray
     second: np.ndarray
+    key: np.ndarray
 
 
 def hashed(xp, *words):
@@ -95,6 +97,18 @@ def hashed(xp, *words):
         word = xp.atleast_1d(xp.asarray(word)).astype(xp.uint32)
         state = mix((state ^ word) + xp.uint32(0x9E3779B9))
     return state
+
+
+def uniform(xp, *words):
+    """Draws float32 in [0, 1) with 24 bits, equally on every backend."""
+    bits = hashed(xp, *words) >> xp.uint32(8)
+    return bits.astype(xp.float32) * xp.float32(2**-24)
+
+
+def normal(xp, *words):
+    """Draws standard normal numbers by Box and Muller (1958)."""
+    radius = xp.sqrt(-2 * xp.log(1 - uniform(xp, *words, 0)))
+    return radius * xp.cos(xp.float32(2 * np.pi) * uniform(xp, *words, 1))
 
 
 def make_pool(table: Table, split: str, shape: Shape) -> Pool:
@@ -127,7 +141,7 @@ def make_pool(table: Table, split: str, shape: Shape) -> Pool:
     for i, mine in enumerate(rows):
         examples[i, : len(mine)] = mine
         may[i, : len(mine)] = uses[mine]
-    domains = np.unique(table.domain_of[classes])
+    domains = table.domains_of(split)
     if shape.queries != "own" and len(domains) < 2:
         raise UserError(
             f"queries of another domain need two or more, but split {split!r} "
@@ -142,7 +156,7 @@ def make_pool(table: Table, split: str, shape: Shape) -> Pool:
         may & SUPPORT > 0,
         may & QUERY > 0,
         table.domain_of[classes],
-        domains.astype(np.int32),
+        domains,
         np.bool_(table.named),
         names,
     )
@@ -176,8 +190,8 @@ def _check_class(table, name, rows, uses, shape, shared):
         )
 
 
-def domain_of(xp, seed, split: int, index, domains) -> np.ndarray:
-    """Draws the domain of an episode: [] int32 in [0, domains)."""
+def domain_of(xp, seed, split: int, index, domains: int) -> np.ndarray:
+    """Draws which of so many domains an episode is of: [] int32."""
     word = hashed(xp, seed, split, index, _DOMAIN)[0]
     return (word % xp.uint32(domains)).astype(xp.int32)
 
@@ -260,4 +274,14 @@ def draw(xp, pool: Pool, shape: Shape, seed, split: int, index) -> Draw:
         classes=classes.astype(xp.int32),
         domain=domain,
         second=second,
+        key=key(_KEY)[0],
     )
+
+
+def queries(
+    table: Table, shape: Shape, seed: int, split: str, count: int
+) -> np.ndarray:
+    """Returns the rows [count, N, Q] that the first episodes ask for."""
+    pool, place = make_pool(table, split, shape), SPLITS.index(split)
+    each = (draw(np, pool, shape, seed, place, i) for i in range(count))
+    return np.stack([one.query for one in each])

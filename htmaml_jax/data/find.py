@@ -25,6 +25,8 @@ from htmaml_jax.data import (
     intents,
     mixture,
     omniglot,
+    organs,
+    places,
     sources,
     texts,
     xsid,
@@ -38,7 +40,7 @@ from htmaml_jax.errors import UserError
 CLIPS = ("auto", "esc50-pack", "esc50", "esc10", "clips", "synthetic-calls")
 # Readers of one folder each, which they know by its name or what is in it.
 READERS = {"omniglot": omniglot, "commands": commands, "brains": brains}
-NAMES = (*CLIPS, *READERS, *FAMILIES, *configs.TEXTS)
+NAMES = (*CLIPS, *READERS, *FAMILIES, *configs.TEXTS, *configs.VOLUMES)
 _ESC = ("auto", "esc50-pack", "esc50", "esc10")
 
 
@@ -60,8 +62,8 @@ def load(data: Any) -> Table | Functions:
         if name not in NAMES or (alone and len(names) > 1):
             raise UserError(
                 f"data.name {name!r} is unknown; choose from "
-                f"{', '.join(NAMES)}, or several of pictures and sounds with "
-                f"{mixture.SIGN!r} between them."
+                f"{', '.join(NAMES)}, or several of pictures and sounds, or of "
+                f"volumes, with {mixture.SIGN!r} between them."
             )
     same = [name for name in names if name in _ESC]
     if len(same) > 1 or len(set(names)) < len(names):
@@ -80,7 +82,6 @@ def load(data: Any) -> Table | Functions:
 
 
 def _texts(data):
-    place = data.dir or os.environ.get("HTMAML_DATA")
     if data.name == "texts":
         if not data.dir:
             raise UserError(
@@ -89,33 +90,19 @@ def _texts(data):
         path = pathlib.Path(data.dir).expanduser()
         return texts.table(texts.read_file(path), path.stem, None, data)
     reader = {"hate": hate, "xsid": xsid}.get(data.name, intents)
-    if not place:
-        raise UserError(
-            f"no {data.name} data: give --config.data.dir, a folder with "
-            f"{reader.EXPECTED}."
-        )
-    source = "data.dir" if data.dir else "$HTMAML_DATA"
-    folder = _folder(place, source)
+    folder, shared = places.given(data.dir, data.name, f"{reader.EXPECTED}")
     table = reader.read(folder, data)
-    if data.dir:
-        return table
-    return dataclasses.replace(table, origin=_travelling(table, folder))
-
-
-def _travelling(table, folder):
-    """Returns the origin without the place of a folder on one machine."""
-    origin = pathlib.Path(table.origin)
-    if origin.is_relative_to(folder):
-        return f"$HTMAML_DATA/{origin.relative_to(folder)}"
-    return table.origin
+    return places.travelling(table, folder) if shared else table
 
 
 def _load(data):
+    if data.name in configs.VOLUMES:
+        return organs.load(data)
     front = front_end(data)
     if data.name == "synthetic-calls":
         return _synthetic(front)
     if data.dir:
-        folder = _folder(data.dir, "data.dir")
+        folder = places.folder(data.dir, "data.dir")
         if table := _read(folder, data, front, clips=True):
             return table
         raise UserError(
@@ -124,10 +111,9 @@ def _load(data):
             "one folder of sound files per class."
         )
     if os.environ.get("HTMAML_DATA"):
-        folder = _folder(os.environ["HTMAML_DATA"], "$HTMAML_DATA")
+        folder = places.folder(os.environ["HTMAML_DATA"], "$HTMAML_DATA")
         if table := _read(folder, data, front, clips=data.name == "clips"):
-            origin = _travelling(table, folder)
-            return dataclasses.replace(table, origin=origin)
+            return places.travelling(table, folder)
     if data.name in READERS:
         raise UserError(
             f"no {data.name} data: give --config.data.dir, a folder with "
@@ -152,13 +138,6 @@ def _load(data):
         f"no {data.name} data found in $HTMAML_DATA or {tfds_dir}; give "
         "--config.data.dir, or --config.data.download=True to fetch ESC."
     )
-
-
-def _folder(text, source):
-    folder = pathlib.Path(text).expanduser()
-    if not folder.is_dir():
-        raise UserError(f"{source} {folder} is not a folder; correct it.")
-    return folder
 
 
 def _read(folder, data, front, clips):
@@ -225,8 +204,7 @@ def domains(
     """
     if len(table.domains) == 1 or isinstance(table, Functions):
         return {}
-    there = np.unique(table.domain_of[table.of_split(split)])
-    place = draw.SPLITS.index(split)
+    place, there = draw.SPLITS.index(split), table.domains_of(split)
     drawn = np.array(
         [
             draw.domain_of(np, seed, place, i, len(there))
@@ -234,6 +212,16 @@ def domains(
         ]
     )
     return {table.domains[d]: drawn == i for i, d in enumerate(there)}
+
+
+def benchmark(table: Table | Functions, data: Any, domain: str = "") -> str:
+    """Returns what results on this data, or one domain of it, are called."""
+    named = organs.BENCHMARKS.get(table.name, table.name)
+    if table.name in ("esc50-pack", "esc50"):
+        named = f"esc50-{data.split}"
+    if not domain:
+        return named
+    return domain if table.named else f"{named}-{domain}"
 
 
 def check_domains(data: Any, table: Table | Functions) -> None:
@@ -270,14 +258,18 @@ def blank_episode(data: Any) -> Episode:
         shape = fixed_shape(data)
         made = functions.build(np, FAMILIES[data.name], shape, 0, 0, 0)
         return jax.tree.map(np.zeros_like, made)
-    size, kind = (data.rows, data.columns, data.channels), np.float32
-    if configs.form(data) != "pictures":
-        size = (data.size,)
-        kind = np.int32 if configs.form(data) == "ngrams" else kind
+    form, cube = configs.form(data), (data.side,) * 3
+    size = {
+        "pictures": (data.rows, data.columns, data.channels),
+        "volumes": (*cube, 1),
+    }.get(form, (data.size,))
     shape = (data.way * data.shot, *size)
+    targets = np.repeat(np.arange(data.way, dtype=np.int32), data.shot)
+    if form == "volumes":
+        targets = np.zeros(shape[:-1], np.int32)
     side = Batch(
-        inputs=np.zeros(shape, kind),
-        targets=np.repeat(np.arange(data.way, dtype=np.int32), data.shot),
+        inputs=np.zeros(shape, np.int32 if form == "ngrams" else np.float32),
+        targets=targets,
         mask=np.ones(shape[0], np.float32),
     )
     slots = np.zeros(data.way, np.int32)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from htmaml_jax.config import KINDS
-from htmaml_jax.data.draw import SPLITS, Shape, hashed
+from htmaml_jax.data.draw import SPLITS, Shape, hashed, normal, uniform
 from htmaml_jax.data.sources import Source, index_pieces
 from htmaml_jax.data.table import Scale
 from htmaml_jax.episode import Batch, Episode
@@ -95,18 +95,6 @@ FAMILIES = {
 }
 
 
-def _uniform(xp, *words):
-    """Draws float32 in [0, 1) with 24 bits, equally on every backend."""
-    bits = hashed(xp, *words) >> xp.uint32(8)
-    return bits.astype(xp.float32) * xp.float32(2**-24)
-
-
-def _normal(xp, *words):
-    """Draws standard normal numbers by Box and Muller (1958)."""
-    radius = xp.sqrt(-2 * xp.log(1 - _uniform(xp, *words, 0)))
-    return radius * xp.cos(xp.float32(_ANGLE) * _uniform(xp, *words, 1))
-
-
 def _six(xp, x, u):
     """Values [6, B] of the six kinds of ARML at inputs [B, 2].
 
@@ -175,7 +163,7 @@ def build(
     """
 
     def draw(stream, *words):
-        return _uniform(xp, seed, split, index, stream, *words)
+        return uniform(xp, seed, split, index, stream, *words)
 
     kind = hashed(xp, seed, split, index, _KIND)[0] % xp.uint32(family.kinds)
     kind = kind.astype(xp.int32)
@@ -186,7 +174,7 @@ def build(
         places = xp.arange(count)
         columns = [draw(stream, places, i) for i in range(2)]
         x = family.low + (5 - family.low) * xp.stack(columns, axis=-1)
-        noise = _normal(xp, seed, split, index, stream, places, 2)
+        noise = normal(xp, seed, split, index, stream, places, 2)
         y = values(xp, x, u)[kind] + NOISE * noise
         if family.features == 1:
             x = x[:, :1]

@@ -6,23 +6,31 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from htmaml_jax.data.table import Table
+from htmaml_jax.data.table import Masks, Table
 from htmaml_jax.errors import UserError
 
 SIGN = "+"  # between the names of what is mixed
 OF = ": "  # between the name of a table and that of its class
 # What results call the mixture of configs/mixture.py.
-KNOWN = {"omniglot+esc50-pack+commands+brains": "mixture"}
+KNOWN = {
+    "omniglot+esc50-pack+commands+brains": "mixture",
+    "synthseg+acdc": "seg3d",
+}
 
 
 def join(tables: Sequence[Table]) -> Table:
-    """Puts tables of pictures of one size together; each is a domain.
+    """Puts tables of one kind and size together; each is a domain.
 
     Class names get the name of their table in front.
 
     Raises:
-      UserError: the pictures differ in size.
+      UserError: the examples differ in kind or size.
     """
+    if len({table.kind for table in tables}) > 1:
+        raise UserError(
+            f"{SIGN.join(table.name for table in tables)} mixes volumes with "
+            "what is none; a mixture is of one of both."
+        )
     shapes = {table.inputs.shape[1:] for table in tables}
     if len(shapes) > 1:
         raise UserError(
@@ -31,6 +39,11 @@ def join(tables: Sequence[Table]) -> Table:
             "data.columns and data.channels."
         )
     name = SIGN.join(table.name for table in tables)
+    masks = None
+    if tables[0].masks is not None:
+        parts = zip(*(table.masks for table in tables), strict=True)
+        masks = Masks(*map(np.concatenate, parts))
+    content = "".join(table.content for table in tables)
     examples = np.cumsum([0, *(len(t.labels) for t in tables)])
     classes = np.cumsum([0, *(len(t.classes) for t in tables)])
     heard = np.cumsum([0, *(t.recordings.max() + 1 for t in tables)])
@@ -57,6 +70,9 @@ def join(tables: Sequence[Table]) -> Table:
             np.arange(len(tables), dtype=np.int32),
             [len(t.classes) for t in tables],
         ),
+        kind=tables[0].kind,
+        content=content,
+        masks=masks,
     )
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from htmaml_jax.data import draw as draws
+from htmaml_jax.data import paint
 from htmaml_jax.data.table import Table
 from htmaml_jax.episode import Batch, Episode
 
@@ -57,13 +58,19 @@ class Examples(NamedTuple):
     inputs: Any
     mean: Any
     deviation: Any
+    masks: Any = None
+    drawn: Any = None
 
 
 def examples_of(table: Table) -> Examples:
     """Returns the examples of a table and their scale."""
     whole = 255 if table.inputs.dtype == np.uint8 else 1
     scale = [np.multiply(x, whole, dtype=np.float32) for x in table.scale]
-    return Examples(table.inputs, *scale)
+    if table.masks is None:
+        return Examples(table.inputs, *scale)
+    masks, drawn = table.masks.masks, table.masks.drawn
+    # Without any to draw nothing of that is compiled.
+    return Examples(table.inputs, *scale, masks, drawn if drawn.any() else None)
 
 
 def standard(xp, examples: Examples, rows: Any) -> Any:
@@ -104,23 +111,30 @@ def clips(table: Table, rows: np.ndarray, size: int) -> tuple[Any, Callable]:
 def assemble(xp, examples: Examples, drawn: draws.Draw, index) -> Episode:
     """Gathers the rows of a draw into an Episode, standardised."""
 
-    def side(rows, mask):
+    def side(rows, mask, first):
         way, places = rows.shape
+        if examples.masks is not None:
+            rows, mask = rows.reshape(-1), mask.reshape(-1)
+            images = paint.images(xp, examples, rows, drawn.key, first)
+            masks = examples.masks[rows].astype(xp.int32)
+            return Batch(images, masks, mask.astype(xp.float32))
         return Batch(
             inputs=standard(xp, examples, rows.reshape(-1)),
             targets=xp.repeat(xp.arange(way, dtype=xp.int32), places),
             mask=mask.reshape(-1).astype(xp.float32),
         )
 
+    second, asked = None, drawn.support.size
+    if drawn.second.size:
+        place = asked + drawn.query.size
+        second = side(drawn.second, drawn.query_mask, place)
     return Episode(
-        support=side(drawn.support, drawn.support_mask),
-        query=side(drawn.query, drawn.query_mask),
+        support=side(drawn.support, drawn.support_mask, 0),
+        query=side(drawn.query, drawn.query_mask, asked),
         index=xp.asarray(index, xp.int32),
         domain=drawn.domain,
         classes=drawn.classes,
-        second=side(drawn.second, drawn.query_mask)
-        if drawn.second.size
-        else None,
+        second=second,
     )
 
 

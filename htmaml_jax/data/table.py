@@ -27,6 +27,25 @@ class Scale(NamedTuple):
         return (centred / np.asarray(self.deviation)).astype(np.float32)
 
 
+class Masks(NamedTuple):
+    """What an example of volumes has beside its image.
+
+    Attributes:
+      masks: [M, D, H, W] bool, the structure that the example's class names.
+      drawn: [M] bool; inputs are tissue numbers, of which an image is drawn
+        anew in every episode, see `data.paint`.
+      spacing: [M, 3] float32, size of a cell.
+      units: [M], "mm", or "voxels" where the size of these is unknown.
+      cases: [M], the file that it is from, for people.
+    """
+
+    masks: np.ndarray
+    drawn: np.ndarray
+    spacing: np.ndarray
+    units: np.ndarray
+    cases: np.ndarray
+
+
 @dataclasses.dataclass(frozen=True)
 class Table:
     """All examples of one data set in memory.
@@ -34,7 +53,7 @@ class Table:
     Inputs are pictures [M, H, W, C], float32 in [0, 1] or uint8 in [0, 255]
     which stands for the same (of sounds row 0 is the lowest frequency), or
     vectors [M, F] float32 or ids [M, L] int32 (0 for padding), which networks
-    are given as they are.
+    are given as they are, or volumes [M, D, H, W, 1] uint8.
 
     Attributes:
       name: short name used in results, e.g. "esc50-pack".
@@ -51,7 +70,7 @@ class Table:
       domain_of: [C] int32, which of them a class belongs to.
       scale: how episodes standardise `inputs`.
       families: [C] what kind of thing each class is, if the data says so.
-      kind: "pictures", "vectors" or "ngrams".
+      kind: "pictures", "vectors", "ngrams" or "volumes".
       content: what the fingerprint takes for `inputs`, where these are
         computed and another machine rounds them in another way.
       named: whether all domains have the same classes in the same order, and
@@ -61,6 +80,7 @@ class Table:
       named_by: [C] int32, the example that is the name of a class, which
         every support set of it holds; None without names.
       outside: [n, ...] inputs of no class at all, to be told from all tasks.
+      masks: of volumes.
     """
 
     name: str
@@ -82,6 +102,7 @@ class Table:
     uses: np.ndarray | None = None
     named_by: np.ndarray | None = None
     outside: np.ndarray | None = None
+    masks: Masks | None = None
 
     def __post_init__(self):
         if self.domain_of is None:
@@ -135,6 +156,11 @@ class Table:
         mean, square = np.mean(moments, axis=0)
         deviation = np.sqrt(np.maximum(square - mean**2, 1e-12))
         return Scale(mean.tolist(), deviation.tolist())
+
+    def domains_of(self, split: str) -> np.ndarray:
+        """Returns the domains [P] int32 that have classes in a split."""
+        found = np.unique(self.domain_of[self.of_split(split)])
+        return found.astype(np.int32)
 
     def rows_of(self, split: str) -> np.ndarray:
         """Returns the rows [n] of a split."""

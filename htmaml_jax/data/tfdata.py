@@ -59,7 +59,8 @@ def tfdata(table: Table, shape: draws.Shape, split: str, seed: int) -> Source:
         item = table.inputs.shape[1:]
         ids = table.inputs.dtype == np.int32
         parts_of = (np.int32 if ids else np.float32, np.int32, np.float32)
-        sizes = ((None, *item), (None,), (None,))
+        marks = () if table.masks is None else table.masks.masks.shape[1:]
+        sizes = ((None, *item), (None, *marks), (None,))
         many = 3 if shape.queries == "both" else 2
         dataset = (
             tf.data.Dataset.range(2**31 - 1)

@@ -1,51 +1,83 @@
-"""A small 3-D U-Net for segmentation."""
+"""3-D networks: a small U-Net for segmentation, an encoder of volumes."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import einops
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from htmaml_jax.nets.conv import Conv, max_pool
-from htmaml_jax.nets.norm import GroupNorm
+from htmaml_jax.nets.norm import Norm
 
 
-class UNet(nn.Module):
-    """U-Net (Ronneberger et al., 2015; in 3-D: Cicek et al., 2016).
+class UNetBody(nn.Module):
+    """U-Net without its last layer.
+
+    Ronneberger et al., 2015; in 3-D: Cicek et al., 2016.
 
     Attributes:
       base: channels of the first level; each further level has twice as many.
       levels: number of resolutions; every side of the input must be a
-        multiple of 2**(levels - 1).
-      classes: channels of the output.
+        multiple of 2**(levels - 1), with `blocks` of 2**levels.
       groups: groups of the norm layers, at most.
       lowering: see `htmaml_jax.nets.conv.conv`.
       dtype: of the computation; that of the inputs if None.
+      norm: see `htmaml_jax.nets.norm`.
+      blocks: work on blocks of 2x2x2 voxels, whose values are channels, and
+        give every voxel of a block features of its own at the end (Shi et
+        al., CVPR 2016, §2.2): an eighth of the work.
     """
 
     base: int = 8
     levels: int = 3
-    classes: int = 2
     groups: int = 8
     lowering: str = "auto"
     dtype: Any = None
+    norm: str = "group"
+    blocks: bool = False
 
     @nn.compact
-    def __call__(self, inputs: jax.Array) -> jax.Array:
-        """Maps [B, D, H, W, C] to logits [B, D, H, W, classes]."""
+    def __call__(
+        self,
+        inputs: jax.Array,
+        mask: jax.Array | None = None,
+        stored: bool = False,
+    ) -> jax.Array:
+        """Maps [B, D, H, W, C] to features [B, D, H, W, base]."""
         x, skips = inputs, []
+        if self.blocks:
+            x = einops.rearrange(
+                x, "b (d i) (h j) (w k) c -> b d h w (i j k c)", i=2, j=2, k=2
+            )
+
+        def block(x, level, name):
+            width = self.base * 2**level
+            for i in range(2):
+                x = self._conv(width, (3, 3, 3), f"conv_{name}_{i}")(x)
+                groups = min(self.groups, width)
+                norm = Norm(self.norm, groups, name=f"norm_{name}_{i}")
+                x = nn.relu(norm(x, mask, stored))
+            return x
+
         for level in range(self.levels):
             x = max_pool(x) if level else x
-            x = self._block(x, self.base * 2**level, f"down{level}")
+            x = block(x, level, f"down{level}")
             skips.append(x)
         for level in reversed(range(self.levels - 1)):
             for axis in (1, 2, 3):
                 x = jnp.repeat(x, 2, axis)
             x = jnp.concatenate([skips[level], x], -1)
-            x = self._block(x, self.base * 2**level, f"up{level}")
-        return self._conv(self.classes, (1, 1, 1), "head")(x)
+            x = block(x, level, f"up{level}")
+        if self.blocks:
+            x = self._conv(8 * self.base, (1, 1, 1), "conv_voxels")(x)
+            x = einops.rearrange(
+                x, "b d h w (i j k c) -> b (d i) (h j) (w k) c", i=2, j=2, k=2
+            )
+            x = nn.relu(x)
+        return x
 
     def _conv(self, features, window, name):
         return Conv(
@@ -56,9 +88,47 @@ class UNet(nn.Module):
             name=name,
         )
 
-    def _block(self, x, features, name):
-        for i in range(2):
-            x = self._conv(features, (3, 3, 3), f"{name}_conv{i}")(x)
-            groups = min(self.groups, features)
-            x = nn.relu(GroupNorm(groups, name=f"{name}_norm{i}")(x))
+
+class UNet(UNetBody):
+    """A U-Net with a last layer of its own.
+
+    Attributes:
+      classes: channels of the output.
+    """
+
+    classes: int = 2
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """Maps [B, D, H, W, C] to logits [B, D, H, W, classes]."""
+        x = super().__call__(inputs)
+        return self._conv(self.classes, (1, 1, 1), "head")(x)
+
+
+class VolumeBody(nn.Module):
+    """Strided 3-D convolutions: an encoder that is small beside a U-Net.
+
+    Attributes:
+      width: channels of every block.
+      blocks: how often the volume is halved.
+      lowering: see `htmaml_jax.nets.conv.conv`.
+    """
+
+    width: int = 16
+    blocks: int = 2
+    lowering: str = "auto"
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """Maps [B, D, H, W, C] to features [B, d, h, w, width]."""
+        x = inputs
+        for i in range(self.blocks):
+            x = Conv(
+                self.width,
+                (3, 3, 3),
+                (2, 2, 2),
+                lowering=self.lowering,
+                name=f"conv{i}",
+            )(x)
+            x = nn.relu(Norm("group", name=f"norm{i}")(x, None, False))
         return x

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from htmaml_jax.episode import Batch, Episode
+from htmaml_jax.outer import volumes
 
 
 class Strengths(NamedTuple):
@@ -31,6 +32,7 @@ class Strengths(NamedTuple):
       blend: largest weight of a second class in each class: the episode's
         classes become mixtures of two, all with one weight (after MLTI, Yao
         et al., arXiv 2106.02695, with both tasks taken from one episode).
+      flip, turn, invert: of volumes; see `outer.volumes`.
     """
 
     roll: float = 0.0
@@ -43,6 +45,9 @@ class Strengths(NamedTuple):
     blend: float = 0.0
     drop: float = 0.0
     noise: float = 0.0
+    flip: float = 0.0
+    turn: float = 0.0
+    invert: float = 0.0
 
 
 def augment(
@@ -55,6 +60,8 @@ def augment(
     """
     if not any(strengths):
         return episode
+    if episode.support.inputs.ndim == 5:
+        return volumes.augment(episode, key, strengths)
     keys = jax.random.split(key, 4)
     vectors = episode.support.inputs.ndim == 2
     if episode.support.inputs.dtype == jnp.int32:

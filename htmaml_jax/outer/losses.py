@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from htmaml_jax.episode import Batch
 
@@ -59,6 +60,42 @@ def squared_error(outputs: jax.Array, batch: Batch) -> jax.Array:
     return _over_real(each, batch)
 
 
+def dice_cross_entropy(logits: jax.Array, batch: Batch) -> jax.Array:
+    """Averages soft Dice loss + cross-entropy over real volumes.
+
+    The Dice loss of V-Net (Milletari et al., 3DV 2016, §3) with its
+    denominator not squared, and the sum of both as in nnU-Net (Isensee et
+    al., Nature Methods 2021); logits [B, D, H, W, 1], targets [B, D, H, W].
+    In the cross-entropy foreground and background weigh half each: where
+    all voxels weigh the same, a structure of one voxel in a hundred says
+    next to nothing in an inner step, and a network that answers "background"
+    everywhere is where meta-training ends.
+    """
+    space = (1, 2, 3)
+    targets = batch.targets.astype(logits.dtype)[..., None]
+    overlap = optax.losses.dice_loss(logits, targets, axis=space)
+    entropy = optax.losses.sigmoid_binary_cross_entropy(logits, targets)
+
+    def over(part):
+        weight = jnp.maximum(jnp.sum(part, space), 1)
+        return jnp.sum(part * entropy, space)[:, 0] / weight[:, 0]
+
+    balanced = (over(targets) + over(1 - targets)) / 2
+    return _over_real(overlap + balanced, batch)
+
+
+def dice(logits: jax.Array, batch: Batch) -> jax.Array:
+    """Returns the mean Dice coefficient of the foreground.
+
+    Where neither truth nor prediction has any, it is 1.
+    """
+    found, truth = logits[..., 0] > 0, batch.targets > 0
+    both = jnp.sum(found & truth, (1, 2, 3))
+    sizes = jnp.sum(found, (1, 2, 3)) + jnp.sum(truth, (1, 2, 3))
+    each = jnp.where(sizes > 0, 2 * both / jnp.maximum(sizes, 1), 1.0)
+    return _over_real(each, batch)
+
+
 def _over_real(each, batch):
     return jnp.sum(each * batch.mask) / jnp.maximum(jnp.sum(batch.mask), 1)
 
@@ -84,6 +121,7 @@ class Problem(NamedTuple):
       metric: name of the figure that is reported.
       score: (outputs, batch) -> [], that figure.
       better: 1 if more of it is better, else -1.
+      joint: whether joint training tells the classes of training apart.
       named: whether classes have names, so that slot k is always the k-th.
     """
 
@@ -92,11 +130,16 @@ class Problem(NamedTuple):
     metric: str
     score: Callable[[jax.Array, Batch], jax.Array]
     better: int
+    joint: bool
     named: bool = False
 
 
 PROBLEMS = {
-    "classes": Problem(True, cross_entropy, "accuracy", accuracy, 1),
-    "labels": Problem(True, cross_entropy, "macro_f1", macro_f1, 1, True),
-    "numbers": Problem(False, squared_error, "mse", squared_error, -1),
+    "classes": Problem(True, cross_entropy, "accuracy", accuracy, 1, True),
+    "labels": Problem(
+        True, cross_entropy, "macro_f1", macro_f1, 1, False, True
+    ),
+    "numbers": Problem(False, squared_error, "mse", squared_error, -1, False),
+    # Foreground or not: one output, no class slots.
+    "voxels": Problem(False, dice_cross_entropy, "dice", dice, 1, True),
 }

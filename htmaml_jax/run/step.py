@@ -224,17 +224,24 @@ def make_eval_step(
     mesh: jax.sharding.Mesh,
     chunk: int,
     shuffled: bool = False,
+    judge: Callable | None = None,
 ) -> Callable:
-    """Compiles (meta, shared, pieces [T]) -> query metrics [T]."""
+    """Compiles (meta, shared, pieces [T]) -> query metrics [T].
+
+    Another `judge` than `learner.score` may return more per episode: what
+    comes back has its leaves, with [T] in front.
+    """
+    judge = judge or learner.score
 
     def share(meta, shared, pieces):
-        each = _over_tasks(lambda e, o: learner.score(meta, e, o), chunk)
+        each = _over_tasks(lambda e, o: judge(meta, e, o), chunk)
         out = jax.lax.map(
             lambda p: each(*_episodes_of(shuffled, episodes, shared, p)),
             _chunks(pieces, chunk),
         )
         # Every process gets all values: a host reads only its own devices.
-        return jax.lax.all_gather(out.reshape(-1), meshes.AXIS, tiled=True)
+        out = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), out)
+        return jax.lax.all_gather(out, meshes.AXIS, tiled=True)
 
     spread = meshes.spread(
         mesh,
@@ -255,11 +262,14 @@ def specialise(
     """Adapts to a support Batch.
 
     Returns:
-      Compiled inputs [n, ...] -> log-probabilities of classes [n, N].
+      Compiled inputs [n, ...] -> log-probabilities of classes [n, N], or of
+      the foreground [n, D, H, W, 1].
     """
     adapted = jax.jit(learner.adapt)(meta, support)
+    classes = learner.problem.classes
+    to_odds = jax.nn.log_softmax if classes else jax.nn.log_sigmoid
 
     def log_odds(inputs):
-        return jax.nn.log_softmax(learner.predict(adapted, inputs))
+        return to_odds(learner.predict(adapted, inputs))
 
     return jax.jit(log_odds)

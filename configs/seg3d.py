@@ -1,0 +1,44 @@
+"""Volumes: segmentation of a structure from one annotated example or a few.
+
+Task      1-way 1-shot: one structure in one source, cubes of 32 x 32 x 32
+Data      training: 26 brain structures, images drawn from SynthSeg's label
+          maps in random contrast, and left ventricle and myocardium of ACDC;
+          validation: six other brain structures of other subjects; test: the
+          hippocampus, and the right ventricle of other patients
+Command   python -m htmaml_jax.train --config configs/seg3d.py
+Rivals    python -m htmaml_jax.train --config configs/seg3d.py:system=maml
+Test      python -m htmaml_jax.evaluate RUN --config.data.name=hippocampus
+          --config.eval.shot=5; also acdc, spinalcord (eval.query=3), decathlon
+Hardware  CPU, 2 cores, AMD EPYC
+Minutes   none yet
+Result    none yet
+"""
+
+from htmaml_jax import config
+
+FULL = {"net.down": "pool", "train.steps": 20000, "train.tasks": 8}
+
+
+def get_config(arg=None):
+    """Returns the config; `arg` is the text after the colon."""
+    c = config.default()
+    c.data.update(name="synthseg+acdc", way=1, shot=1, query=2, side=32)
+    c.eval.update(way=1, shot=1, query=5, episodes=200)
+    c.net.update(kind="unet", output="voxels", width=8, blocks=3, down="stem")
+    c.inner.update(steps=3, size=0.5)
+    c.outer.rate = 3e-3
+    c.outer.augment.update(flip=0.5, turn=0.5, invert=0.2, noise=0.1)
+    c.train.update(steps=1500, tasks=4, val_every=0.1, val_episodes=60)
+    c = config.parse(c, arg, tune, FULL)
+    c.data.domains = c.data.name.count("+") + 1
+    return c
+
+
+def tune(c):
+    """Sets which parameters of a U-Net a generator transforms."""
+    if c.system == "htmaml":
+        c.hyper.rules = (
+            ("body/conv_.*/kernel", "lowrank(2)"),
+            ("body/norm_.*", "affine"),
+            ("head/kernel", "add"),
+        )

@@ -1,0 +1,198 @@
+"""Uses a trained model on one's own volumes: adapt, predict whole scans."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import nibabel
+import numpy as np
+
+from htmaml_jax import evaluate
+from htmaml_jax.data import nifti, paint, volumes
+from htmaml_jax.episode import Batch
+from htmaml_jax.errors import UserError
+
+Path = str | pathlib.Path
+_TILES = 8  # per compiled call
+
+
+class Segmented(NamedTuple):
+    """What a model says of one volume.
+
+    Attributes:
+      item: path of the image.
+      mask: [X, Y, Z] uint8 on the image's own grid; 1 is the structure.
+      probability: [X, Y, Z] float32 of it.
+      affine: [4, 4] of the image.
+    """
+
+    item: pathlib.Path
+    mask: np.ndarray
+    probability: np.ndarray
+    affine: np.ndarray
+
+    def save(self, path: Path) -> None:
+        """Writes the mask as NIfTI, to be laid over its image."""
+        nibabel.save(nibabel.Nifti1Image(self.mask, self.affine), path)
+
+
+class VolumeModel:
+    """A meta-trained model of volumes; made by `adapt.load`."""
+
+    def __init__(self, meta: Any, config: Any):
+        self._meta, self._config = meta, config
+        self._side = config.data.side
+
+    def adapt(
+        self,
+        support: Sequence[tuple[Path, Path]],
+        label: int = 0,
+        spacing: float = 0.0,
+        window: tuple[float, float] | None = None,
+    ) -> VolumeSpecialist:
+        """Adapts to a structure, given as pairs (image, mask) of files.
+
+        Args:
+          support: a few annotated volumes.
+          label: of the structure in the masks; 0: all that is not 0.
+          spacing: size of a cell in mm; 0: such that the structure is, on
+            average, half as wide as the cube that the network sees.
+          window: of Hounsfield units, of CT; by default percentiles.
+
+        Raises:
+          UserError: a file that cannot be used, by name; a mask that does
+            not fit its image or does not show the structure.
+        """
+        if not support or isinstance(support, (str, pathlib.Path)):
+            raise UserError("adapting needs a list of pairs (image, mask).")
+        pairs = []
+        for item in support:
+            if not isinstance(item, (tuple, list)) or len(item) != 2:
+                raise UserError(f"{item} is no pair (image, mask).")
+            image, mask = map(read_file, item)
+            nifti.check_pair(image, mask)
+            inside = mask.data == label if label else mask.data != 0
+            if not inside.any():
+                wanted = f"the label {label}" if label else "any structure"
+                raise UserError(
+                    f"{mask.name} does not show {wanted}; a support volume "
+                    "must."
+                )
+            pairs.append((image, inside))
+        spacing = spacing or self._fitting(pairs)
+        images, masks = [], []
+        for image, inside in pairs:
+            centre = volumes.middle(inside, image.affine)
+            grid = nifti.grid_at(centre, spacing, self._side)
+            bright = nifti.level(image, window)
+            images.append(nifti.sample(bright, image.affine, grid))
+            masks.append(volumes.patch_of(inside, image.affine, grid))
+            if masks[-1].sum() < volumes.SMALLEST:
+                raise UserError(
+                    f"{image.name}: at a spacing of {spacing:.3g} mm its "
+                    "structure is smaller than the network can see; give a "
+                    "smaller spacing."
+                )
+        batch = Batch(
+            paint.standard(np, np.stack(images))[..., None],
+            np.stack(masks).astype(np.int32),
+            np.ones(len(pairs), np.float32),
+        )
+        learner = evaluate.build(self._config, 1)
+        from htmaml_jax.run import step
+
+        log_odds = step.specialise(learner, self._meta, batch)
+        return VolumeSpecialist(log_odds, self._side, spacing, window)
+
+    def _fitting(self, pairs):
+        """Returns the spacing at which structures fill half of a cube."""
+        widest = []
+        for image, inside in pairs:
+            places = np.argwhere(inside)
+            cells = places.max(0) - places.min(0) + 1
+            widest.append((cells * nifti.spacing_of(image.affine)).max())
+        return float(2 * np.mean(widest) / self._side)
+
+
+class VolumeSpecialist:
+    """A model adapted to a structure of one's own.
+
+    Attributes:
+      spacing: mm per cell of what the network sees.
+    """
+
+    def __init__(self, log_odds, side, spacing, window):
+        self._log_odds, self._side = log_odds, side
+        self.spacing, self._window = spacing, window
+
+    def predict(self, items: Iterable[Path]) -> list[Segmented]:
+        """Segments whole volumes, each on its own.
+
+        Raises:
+          UserError: a file that cannot be used, by name.
+        """
+        return [self._segment(pathlib.Path(item)) for item in items]
+
+    def _segment(self, item):
+        image = read_file(item)
+        grid = nifti.grid_over(image, self.spacing, self._side)
+        bright = nifti.level(image, self._window)
+        coarse = nifti.sample(bright, image.affine, grid)
+        odds = tiled(self._log_odds, coarse, self._side)
+        own = nifti.Grid(image.data.shape, image.affine)
+        odds = nifti.sample(odds, grid.affine, own)
+        mask = (odds > 0.5).astype(np.uint8)
+        return Segmented(item, mask, odds.astype(np.float32), image.affine)
+
+
+def tiled(log_odds, volume: np.ndarray, side: int) -> np.ndarray:
+    """Predicts a whole volume [X, Y, Z] by tiles that overlap by half.
+
+    What they say is averaged with Gaussian weights around their middles, of
+    a deviation of an eighth of their side (nnU-Net, Isensee et al., Nature
+    Methods 2021).
+
+    Args:
+      log_odds: [n, side, side, side, 1] to log-probabilities [the same].
+      volume: at least `side` wide along each axis.
+      side: of a tile.
+    """
+    far = (np.arange(side) - (side - 1) / 2) / (side / 8)
+    line = np.exp(-(far**2) / 2)
+    weight = line[:, None, None] * line[:, None] * line
+    weight = np.maximum(weight, 1e-3)
+    total, share = (np.zeros(volume.shape) for _ in range(2))
+    places = list(_places(volume.shape, side))
+    for first in range(0, len(places), _TILES):
+        mine = places[first : first + _TILES]
+        tiles = np.stack([volume[place] for place in mine])
+        tiles = paint.standard(np, tiles)[..., None]
+        # Always as many, so that one program serves all.
+        filled = np.resize(tiles, (_TILES, *tiles.shape[1:]))
+        odds = np.exp(log_odds(filled.astype(np.float32)))
+        for place, odd in zip(mine, odds, strict=False):
+            total[place] += weight * odd[..., 0]
+            share[place] += weight
+    return total / share
+
+
+def _places(shape, side) -> Iterator[tuple[slice, ...]]:
+    """Yields the tiles that cover a volume."""
+    starts = []
+    for cells in shape:
+        count = max(0, -(-2 * (cells - side) // side)) + 1
+        starts.append(np.linspace(0, cells - side, count).round().astype(int))
+    for corner in np.stack(np.meshgrid(*starts), -1).reshape(-1, 3):
+        yield tuple(slice(c, c + side) for c in corner)
+
+
+def read_file(path: Path) -> nifti.Volume:
+    """Reads a NIfTI file, or says what is wrong with it."""
+    path = pathlib.Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).") from error
+    return nifti.read(data, str(path))

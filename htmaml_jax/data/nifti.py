@@ -1,0 +1,204 @@
+"""NIfTI volumes: read, checked, placed on a grid of one's own.
+
+All grids here are axes right, front, up (RAS) with a stated spacing. What is
+wrong with a file is said with its name, before anything is computed from it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Collection
+from typing import NamedTuple
+
+import nibabel
+import numpy as np
+import scipy.ndimage
+from nibabel import processing
+
+from htmaml_jax.errors import UserError
+
+_DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    zlib.error,
+    nibabel.filebasedimages.ImageFileError,
+    nibabel.spatialimages.HeaderDataError,
+    nibabel.wrapstruct.WrapStructError,
+)
+_GZIP = b"\x1f\x8b"
+_HEADER = 348  # bytes
+
+
+class Volume(NamedTuple):
+    """A volume and where it lies.
+
+    Attributes:
+      data: [X, Y, Z].
+      affine: [4, 4], from voxels to mm, axes right, front, up.
+      name: of its file.
+    """
+
+    data: np.ndarray
+    affine: np.ndarray
+    name: str
+
+
+class Grid(NamedTuple):
+    """Where a patch lies: cells along right, front, up.
+
+    Attributes:
+      shape: cells per axis.
+      affine: [4, 4], from cells to mm.
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+
+
+def read(data: bytes, name: str) -> Volume:
+    """Decodes a 3-D volume from the bytes of a .nii or .nii.gz.
+
+    Raises:
+      UserError: it is damaged, is not 3-D, has no size in mm, or has voxels
+        that are not numbers.
+    """
+    try:
+        plain = gzip.decompress(data) if data[:2] == _GZIP else data
+        image = nibabel.Nifti1Image.from_bytes(plain)
+        values = np.asarray(image.dataobj)
+        # As stored: loading an image sets sizes of 0 to 1.
+        header = nibabel.Nifti1Header(plain[:_HEADER], check=False)
+        sizes = np.asarray(header["pixdim"][1:4], float)
+    except _DAMAGE as error:
+        said = " ".join(str(error).split())
+        raise UserError(
+            f"{name} is no whole NIfTI file ({said}); copy the data again."
+        ) from error
+    if values.ndim != 3 or min(values.shape) < 1:
+        shape = "x".join(map(str, values.shape))
+        raise UserError(
+            f"{name} is {values.ndim}-D ({shape}); a volume has three axes. "
+            "Give one channel, or one point in time, a file."
+        )
+    # Some headers hold no usable transform: then there is no place in mm.
+    turn = image.affine[:3, :3]
+    usable = np.isfinite(image.affine).all() and (sizes > 0).all()
+    if not usable or abs(np.linalg.det(turn)) < 1e-9:
+        raise UserError(
+            f"{name} has a voxel spacing of {sizes.tolist()}; each must be "
+            "positive, and its affine invertible. Correct its header."
+        )
+    if not np.isfinite(values).all():
+        count = int((~np.isfinite(values)).sum())
+        raise UserError(
+            f"{name} has {count} voxels that are not finite numbers (NaN or "
+            "infinite); replace them."
+        )
+    return Volume(values, image.affine, name)
+
+
+def canonical(volume: Volume) -> Volume:
+    """Returns the volume with its axes nearest to right, front, up."""
+    kind = volume.data.dtype
+    image = nibabel.Nifti1Image(volume.data, volume.affine, dtype=kind)
+    image = nibabel.as_closest_canonical(image)
+    return Volume(np.asarray(image.dataobj), image.affine, volume.name)
+
+
+def check_pair(image: Volume, mask: Volume) -> None:
+    """Refuses a mask that does not lie voxel on voxel on its image."""
+    if image.data.shape != mask.data.shape:
+        raise UserError(
+            f"{mask.name} has the shape {mask.data.shape}, its image "
+            f"{image.name} {image.data.shape}; a mask has a label for each "
+            "voxel."
+        )
+    if not np.allclose(image.affine, mask.affine, atol=1e-2):
+        raise UserError(
+            f"{mask.name} and its image {image.name} have different affines: "
+            "they lie in different places. Resample one to the other."
+        )
+
+
+def labels_of(mask: Volume, known: Collection[int]) -> np.ndarray:
+    """Returns the labels [X, Y, Z] int32 of a mask; others are refused."""
+    labels = np.rint(mask.data).astype(np.int32)
+    if not np.array_equal(labels, mask.data):
+        raise UserError(
+            f"{mask.name} has labels that are not whole numbers; it seems to "
+            "be an image, or a mask that was resampled with interpolation."
+        )
+    strange = sorted(set(np.unique(labels).tolist()) - {0, *known})
+    if strange:
+        raise UserError(
+            f"{mask.name} has the label {strange[0]}, which has no name; "
+            f"known are {', '.join(map(str, sorted(known)))}."
+        )
+    return labels
+
+
+def spacing_of(affine: np.ndarray) -> np.ndarray:
+    """Returns the size of a voxel along its own axes, [3] mm."""
+    return nibabel.affines.voxel_sizes(affine)
+
+
+def level(
+    volume: Volume, window: tuple[float, float] | None = None
+) -> np.ndarray:
+    """Maps intensities to [0, 1] float32.
+
+    Args:
+      volume: an image.
+      window: lowest and highest Hounsfield units that matter, of CT; by
+        default the 0.5 and 99.5 percentiles.
+    """
+    data = volume.data.astype(np.float32)
+    low, high = window or np.percentile(data, (0.5, 99.5))
+    return np.clip((data - low) / max(high - low, 1e-6), 0, 1)
+
+
+def grid_at(centre: np.ndarray, spacing: np.ndarray, side: int) -> Grid:
+    """Places a cube of cells around a point in mm."""
+    spacing = np.broadcast_to(np.asarray(spacing, float), 3)
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = np.asarray(centre) - spacing * (side - 1) / 2
+    return Grid((side, side, side), affine)
+
+
+def grid_over(volume: Volume, spacing: np.ndarray, side: int) -> Grid:
+    """Places a grid over a whole volume, at least `side` cells wide."""
+    spacing = np.broadcast_to(np.asarray(spacing, float), 3)
+    corners = nibabel.affines.apply_affine(
+        volume.affine,
+        np.array(list(np.ndindex(2, 2, 2))) * (np.array(volume.data.shape) - 1),
+    )
+    low, high = corners.min(0), corners.max(0)
+    cells = np.ceil((high - low) / spacing - 1e-6).astype(int) + 1
+    cells = np.maximum(cells, side)
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = (low + high) / 2 - spacing * (cells - 1) / 2
+    return Grid(tuple(int(n) for n in cells), affine)
+
+
+def sample(
+    data: np.ndarray, affine: np.ndarray, grid: Grid, order: int = 1
+) -> np.ndarray:
+    """Resamples [X, Y, Z] to a grid; outside of it there is 0.
+
+    Before it is made coarser it is blurred, with a deviation of half the
+    voxels that are skipped, so that nothing is lost between cells.
+    """
+    if order:
+        data = data.astype(np.float32)
+        # How many voxels a cell spans along each axis of the volume.
+        into = np.linalg.inv(affine[:3, :3]) @ grid.affine[:3, :3]
+        factor = np.linalg.norm(into, axis=1)
+        data = scipy.ndimage.gaussian_filter(
+            data, np.maximum(0, (factor - 1) / 2)
+        )
+    image = nibabel.Nifti1Image(data, affine, dtype=data.dtype)
+    target = (grid.shape, grid.affine)
+    made = processing.resample_from_to(image, target, order=order)
+    return np.asarray(made.dataobj)

@@ -1,0 +1,226 @@
+"""Volumes and masks of structures, as a table for 1-way episodes.
+
+A class is one structure in one data set, an example one volume of it: a cube
+of cells, and which of them are the structure. Volumes are oriented to right,
+front, up and resampled to a stated spacing; the cube lies over the middle of
+what is annotated, whichever structure that is, or a few cells beside it. So
+it tells roughly where the annotated region is, as a detector would.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from htmaml_jax.data import cache, nifti
+from htmaml_jax.data.archives import Files, stamps
+from htmaml_jax.data.table import Masks, Table
+from htmaml_jax.errors import UserError
+
+_BESIDE = 3  # cells that a cube may lie beside the middle
+# A structure of fewer cells in a patch is no example.
+SMALLEST = 8
+
+
+class Case(NamedTuple):
+    """A volume and its mask.
+
+    Attributes:
+      name: for people.
+      subject: whose it is; one subject is never in support and query.
+      image: path among the files.
+      mask: the same.
+    """
+
+    name: str
+    subject: str
+    image: str
+    mask: str
+
+
+class Plan(NamedTuple):
+    """How a data set becomes a table.
+
+    Attributes:
+      name: of the table.
+      structures: label in the masks -> name of the class.
+      splits: split name -> class names.
+      licence: as its publisher states it.
+      spacing: [3] of a cell, in `unit`.
+      unit: "mm", or "voxels" where the size of these is unknown.
+      window: of Hounsfield units, or None for percentiles.
+      held: subjects -> the only split that may have them; others may be in
+        any.
+    """
+
+    name: str
+    structures: Mapping[int, str]
+    splits: Mapping[str, tuple[str, ...]]
+    licence: str
+    spacing: tuple[float, ...]
+    unit: str = "mm"
+    window: tuple[float, float] | None = None
+    held: Mapping[str, str] | None = None
+
+
+def table(
+    files: Files, cases: Sequence[Case], plan: Plan, side: int, origin: str
+) -> Table:
+    """Makes the table of some cases, prepared arrays cached on disk.
+
+    Raises:
+      UserError: a file that cannot be used, by name.
+    """
+    if not cases:
+        raise UserError(f"{origin} holds no volumes with masks.")
+    paths = sorted({p for case in cases for p in (case.image, case.mask)})
+    key = {
+        "kind": "volumes",
+        "plan": [plan.name, plan.spacing, plan.window, _BESIDE],
+        "labels": sorted(plan.structures.items()),
+        "side": side,
+        "files": stamps(files, paths),
+    }
+    found = cache.cached(key, lambda: _prepare(files, cases, plan, side))
+    classes = tuple(sorted(set(plan.structures.values())))
+    position = {name: i for i, name in enumerate(classes)}
+    names = [plan.structures[int(n)] for n in found["labels"]]
+    split_of = {c: s for s, of in plan.splits.items() for c in of}
+    subjects = [cases[i].subject for i in found["cases"]]
+    held = plan.held or {}
+    # A class without a split is left out, as is a subject of another split.
+    kept = np.array(
+        [
+            n in split_of and held.get(s, split_of[n]) == split_of[n]
+            for n, s in zip(names, subjects, strict=True)
+        ],
+        bool,
+    )
+    if not kept.any():
+        raise UserError(f"{origin}: no mask shows a structure of a split.")
+    return assemble(
+        plan,
+        origin,
+        side,
+        str(found["content"]),
+        inputs=found["inputs"][kept],
+        masks=found["masks"][kept],
+        labels=np.array([position[n] for n in names], np.int32)[kept],
+        subjects=np.array(subjects)[kept],
+        cases=np.array([cases[i].name for i in found["cases"]])[kept],
+    )
+
+
+def assemble(
+    plan: Plan,
+    origin: str,
+    side: int,
+    content: str,
+    inputs: np.ndarray,
+    masks: np.ndarray,
+    labels: np.ndarray,
+    subjects: np.ndarray,
+    cases: np.ndarray,
+    drawn: bool = False,
+) -> Table:
+    """Puts prepared arrays [M, ...] into a table; see `Table`, `Masks`.
+
+    A structure that nothing shows is left out of its split.
+    """
+    classes = tuple(sorted(set(plan.structures.values())))
+    shown = {classes[label] for label in labels}
+    splits = {
+        split: tuple(name for name in names if name in shown)
+        for split, names in plan.splits.items()
+    }
+    _, recordings = np.unique(subjects, return_inverse=True)
+    count = len(labels)
+    spacing = np.broadcast_to(np.float32(plan.spacing), (count, 3))
+    settings = {
+        "side": side,
+        "spacing": list(plan.spacing),
+        "unit": plan.unit,
+        "window": plan.window,
+    }
+    return Table(
+        name=plan.name,
+        origin=origin,
+        inputs=inputs[..., None],
+        labels=labels,
+        recordings=recordings.astype(np.int32),
+        classes=classes,
+        splits={split: names for split, names in splits.items() if names},
+        licence=plan.licence,
+        front_end=settings,
+        kind="volumes",
+        # Resampling rounds differently from machine to machine.
+        content=f"{content} {sorted(settings.items())}",
+        masks=Masks(
+            masks,
+            np.full(count, drawn),
+            spacing.copy(),
+            np.full(count, plan.unit),
+            cases,
+        ),
+    )
+
+
+def _prepare(files, cases, plan, side):
+    """Returns arrays, one row per case and structure that it shows."""
+    rows: dict[str, list] = {k: [] for k in ("inputs", "masks", "labels")}
+    rows["cases"] = []
+    digest = hashlib.sha256()
+    for i, case in cache.show_progress(list(enumerate(cases)), desc="volumes"):
+        data = [files[path].read() for path in (case.image, case.mask)]
+        for part in data:
+            digest.update(part)
+        image, mask = map(nifti.read, data, (case.image, case.mask))
+        nifti.check_pair(image, mask)
+        labels = nifti.labels_of(mask, plan.structures)
+        if not labels.any():
+            continue
+        bright = nifti.level(image, plan.window)
+        grid = _grid(labels, mask.affine, case, plan, side)
+        patch = nifti.sample(bright, image.affine, grid)
+        patch = np.rint(255 * np.clip(patch, 0, 1)).astype(np.uint8)
+        for number in plan.structures:
+            inside = patch_of(labels == number, mask.affine, grid)
+            if inside.sum() < SMALLEST:
+                continue
+            rows["inputs"].append(patch)
+            rows["masks"].append(inside)
+            rows["labels"].append(number)
+            rows["cases"].append(i)
+    if not rows["labels"]:
+        raise UserError(
+            f"{cases[0].mask} and the other masks show none of "
+            f"{', '.join(plan.structures.values())}."
+        )
+    made = {k: np.stack(v) for k, v in rows.items()}
+    return made | {"content": np.array(digest.hexdigest())}
+
+
+def patch_of(
+    inside: np.ndarray, affine: np.ndarray, grid: nifti.Grid
+) -> np.ndarray:
+    """Resamples a structure [X, Y, Z] bool; cells half of which it fills."""
+    return nifti.sample(inside, affine, grid) > 0.5
+
+
+def middle(inside: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Returns the middle [3] of the box around what is true, in mm."""
+    places = np.argwhere(inside)
+    centre = (places.min(0) + places.max(0)) / 2
+    return affine[:3, :3] @ centre + affine[:3, 3]
+
+
+def _grid(labels, affine, case, plan, side):
+    digest = hashlib.sha256(case.name.encode()).digest()
+    rng = np.random.default_rng(list(digest))
+    beside = rng.uniform(-_BESIDE, _BESIDE, 3) * plan.spacing
+    return nifti.grid_at(
+        middle(labels > 0, affine) + beside, plan.spacing, side
+    )

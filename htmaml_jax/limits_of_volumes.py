@@ -1,0 +1,59 @@
+"""What a config for volumes may hold; see `limits`."""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from htmaml_jax.config import flat, form
+from htmaml_jax.errors import UserError
+
+# Augmentations of volumes and of nothing else.
+ALONE = ("flip", "turn", "invert")
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses what only classes have, and cubes that cannot be halved."""
+    augment, net, data = config.outer.augment, config.net, config.data
+    if form(data) != "volumes":
+        if any(augment[name] for name in ALONE):
+            raise UserError(
+                f"outer.augment.{', '.join(ALONE)} are for volumes; set all "
+                "to 0."
+            )
+        return
+    for name, value in augment.items():
+        if value and name not in (*ALONE, "noise"):
+            raise UserError(
+                f"outer.augment.{name} is not for volumes, only "
+                f"{', '.join(ALONE)} and noise are; set it to 0."
+            )
+    halved = net.blocks - 1 + (net.down == "stem")
+    if config.embed.body == "own":
+        halved = max(halved, net.blocks)
+    if data.side % 2**halved:
+        raise UserError(
+            f"data.side is {data.side}; with net.blocks={net.blocks} and "
+            f"net.down={net.down} it must be a multiple of {2**halved}."
+        )
+    for path in ("data.way", "data.min_way", "eval.way"):
+        if flat(config)[path] > 1:
+            raise UserError(
+                f"{path} is {flat(config)[path]}; a task on volumes is one "
+                "structure: set it to 1."
+            )
+    if config.hyper.head == "prototype":
+        raise UserError(
+            f"system={config.system} makes its head from prototypes of "
+            "classes, which volumes do not have; choose another system."
+        )
+    if net.down == "stride":
+        raise UserError(
+            "net.down=stride is for pictures; for volumes set pool, or stem "
+            "to work on blocks of 2x2x2 voxels."
+        )
+    low, high = (*config.data.hounsfield, 0, 0)[:2]
+    if len(config.data.hounsfield) != 2 or not low < high:
+        raise UserError(
+            f"data.hounsfield is {config.data.hounsfield}; it must be a pair, "
+            "the lower first."
+        )

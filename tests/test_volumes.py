@@ -1,0 +1,343 @@
+"""Volumes: tables, images drawn of tissues, episodes, augmentation."""
+
+import json
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_volumes
+
+from htmaml_jax import config, surfaces
+from htmaml_jax.data import draw, find, mixture, paint, sources
+from htmaml_jax.data.organs import SPLIT_SHARES
+from htmaml_jax.errors import UserError
+from htmaml_jax.outer.augment import Strengths, augment
+
+SHAPE = draw.Shape(1, 1, 2, 1, 1)
+
+
+def settings(name, folder, **fields):
+    data = config.default().data
+    data.update(name=name, dir=str(folder), side=8, **fields)
+    return data
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny_volumes.decathlon(tmp_path_factory.mktemp("blocks"))
+
+
+@pytest.fixture(scope="module")
+def table(folder):
+    return find.load(settings("decathlon", folder))
+
+
+def test_a_folder_of_the_decathlon_by_path(table):
+    assert table.name == "blocks" and table.kind == "volumes"
+    assert table.classes == ("ball", "plate", "rod", "top-half")
+    assert table.inputs.shape[1:] == (8, 8, 8, 1)
+    assert table.inputs.dtype == np.uint8
+    about = table.masks
+    assert about.masks.shape == table.inputs.shape[:-1]
+    assert set(about.units) == {"mm"} and (about.spacing == 2).all()
+    # The masks lie on what is bright, brighter the higher its label.
+    means = {}
+    for row, name in enumerate(table.classes):
+        mine = table.labels == row
+        inside = about.masks[mine]
+        assert (inside.sum((1, 2, 3)) > 20).all()
+        means[name] = table.inputs[mine][..., 0][inside].mean()
+    assert means["top-half"] < means["ball"] < means["rod"] < means["plate"]
+
+
+def test_splits_share_neither_structures_nor_subjects(table):
+    rows = {s: table.rows_of(s) for s in ("train", "validation", "test")}
+    assert sum(map(len, rows.values())) == len(table.labels)
+    for a in rows:
+        for b in rows:
+            if a != b:
+                for of in (table.labels, table.recordings):
+                    assert not set(of[rows[a]]) & set(of[rows[b]])
+    assert abs(sum(SPLIT_SHARES.values()) - 1) < 1e-9
+
+
+@pytest.mark.parametrize("loader", ["device", "tfdata"])
+def test_episodes_hold_the_masks_of_one_structure(table, loader):
+    if loader == "tfdata":
+        pytest.importorskip("tensorflow")
+    source = find.source(table, SHAPE, "train", 3, loader)
+    piece = next(source.pieces(5, 4))
+    made = jax.device_get(jax.jit(source.episodes)(source.shared, piece))
+    pool = draw.make_pool(table, "train", SHAPE)
+    for at in range(4):
+        drawn = draw.draw(np, pool, SHAPE, 3, 0, 5 + at)
+        for side, rows in (
+            (made.support, drawn.support[0]),
+            (made.query, drawn.query[0]),
+        ):
+            assert side.targets.dtype == np.int32
+            masks = table.masks.masks[rows]
+            np.testing.assert_array_equal(side.targets[at] > 0, masks)
+            image = table.inputs[rows][..., 0].astype(float)
+            mean = image.mean((1, 2, 3), keepdims=True)
+            spread = image.std((1, 2, 3), keepdims=True)
+            np.testing.assert_allclose(
+                side.inputs[at][..., 0], (image - mean) / spread, atol=1e-4
+            )
+        heard = table.recordings
+        assert not set(heard[drawn.support[0]]) & set(heard[drawn.query[0]])
+
+
+def write_case(root, image, mask, **affines):
+    tiny_volumes.write(root / "imagesTr/a.nii.gz", image)
+    tiny_volumes.write(root / "labelsTr/a.nii.gz", mask, **affines)
+
+
+def test_bad_files_are_named_before_anything_is_made(tmp_path):
+    root = tiny_volumes.decathlon(tmp_path / "blocks", 2)
+    image, mask = tiny_volumes.scan(0)
+    strange = mask.copy()
+    strange[0, 0, 0] = 9
+    nan = image.copy()
+    nan[0] = np.nan
+    bad = {
+        "labelsTr/a.nii.gz has the shape": (image, mask[1:]),
+        "labelsTr/a.nii.gz has the label 9": (image, strange),
+        "imagesTr/a.nii.gz has 144 voxels": (nan, mask),
+        "imagesTr/a.nii.gz is 4-D": (image[..., None], mask),
+    }
+    for words, pair in bad.items():
+        write_case(root, *pair)
+        with pytest.raises(UserError, match=words):
+            find.load(settings("decathlon", root))
+    write_case(root, image, mask, affine=np.diag([2.0, 2.0, 2.5, 1.0]))
+    with pytest.raises(UserError, match="different affines"):
+        find.load(settings("decathlon", root))
+    (root / "labelsTr/a.nii.gz").unlink()
+    with pytest.raises(UserError, match="imagesTr/a.nii.gz has no mask"):
+        find.load(settings("decathlon", root))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "no JSON"),
+        ('{"labels": {"0": "background"}}', "name each label"),
+        ('{"labels": {"1": "a", "2": "a"}}', "name each label"),
+        ('{"labels": {"x": "y"}}', "not numbers"),
+    ],
+)
+def test_what_dataset_json_must_say(tmp_path, text, words):
+    root = tiny_volumes.decathlon(tmp_path / "blocks", 1)
+    (root / "dataset.json").write_text(text)
+    with pytest.raises(UserError, match=words):
+        find.load(settings("decathlon", root))
+    (root / "dataset.json").unlink()
+    with pytest.raises(UserError, match="has no dataset.json"):
+        find.load(settings("decathlon", root))
+
+
+def test_few_structures_are_for_tests_alone(tmp_path):
+    root = tiny_volumes.decathlon(tmp_path / "blocks", 3)
+    about = json.loads((root / "dataset.json").read_text())
+    whole = {"0": "background", "1": "a", "2": "b"}
+    (root / "dataset.json").write_text(json.dumps(about | {"labels": whole}))
+    for path in (root / "labelsTr").iterdir():
+        image, mask = tiny_volumes.scan(0)
+        tiny_volumes.write(path, np.minimum(mask, 2))
+    found = find.load(settings("decathlon", root))
+    assert dict(found.splits) == {"test": ("a", "b")}
+
+
+def label_maps(root, subjects=(1, 2, 13, 14)):
+    """Writes maps with three structures: of training, validation, test."""
+    for subject in subjects:
+        data = np.zeros((24, 24, 24), np.int16)
+        data[4:10, 6:18, 6:18] = 11
+        data[10:15, 6:18, 6:18] = 10
+        data[15:20, 6:18, 6:18] = 53
+        name = f"training_seg_{subject:02}.nii.gz"
+        tiny_volumes.write(root / name, data)
+    return root
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    root = label_maps(tmp_path_factory.mktemp("maps"))
+    return find.load(settings("synthseg", root))
+
+
+def test_label_maps_are_split_by_subject_and_structure(drawn):
+    assert drawn.masks.drawn.all()
+    found = {
+        split: {
+            (drawn.classes[drawn.labels[r]], drawn.masks.cases[r])
+            for r in drawn.rows_of(split)
+        }
+        for split in drawn.splits
+    }
+    one, two = "training_seg_13", "training_seg_14"
+    assert found == {
+        "train": {
+            ("left-caudate", "training_seg_01"),
+            ("left-caudate", "training_seg_02"),
+        },
+        "validation": {("left-thalamus", one), ("left-thalamus", two)},
+        "test": {("right-hippocampus", one), ("right-hippocampus", two)},
+    }
+
+
+def test_label_maps_with_strange_labels_are_refused(tmp_path):
+    root = label_maps(tmp_path, (1,))
+    tiny_volumes.write(
+        root / "training_seg_02.nii.gz", np.full((9, 9, 9), 999, np.int16)
+    )
+    with pytest.raises(UserError, match="training_seg_02.nii.gz.*label 999"):
+        find.load(settings("synthseg", root))
+
+
+def test_images_are_drawn_anew_in_every_task(drawn):
+    """Alike from both backends, one contrast per task, another in the next."""
+    pool = draw.make_pool(drawn, "train", SHAPE._replace(query=1))
+    shape = SHAPE._replace(query=1)
+    examples = sources.examples_of(drawn)
+    source = sources.device(drawn, shape, "train", 0)
+    made = jax.jit(source.episodes)(source.shared, np.arange(40))
+    made = jax.device_get(made)
+    for at in (0, 1):
+        one = draw.draw(np, pool, shape, 0, 0, at)
+        plain = sources.assemble(np, examples, one, at)
+        got = jax.tree.map(lambda x, at=at: x[at], made)
+        chex.assert_trees_all_close(plain, got, atol=1e-4)
+
+    def contrast(batch):
+        inside = batch.targets > 0
+        x = batch.inputs[..., 0]
+        return [
+            x[i][inside[i]].mean() - x[i][~inside[i]].mean()
+            for i in np.ndindex(inside.shape[:2])
+        ]
+
+    support, query = contrast(made.support), contrast(made.query)
+    # Brightness of the structure: same in a task, anything between tasks.
+    assert np.corrcoef(support, query)[0, 1] > 0.8
+    assert 0.2 < np.mean(np.array(support) > 0) < 0.8
+
+
+def test_right_and_left_look_alike():
+    both = paint.codes(np.array([[17, 53], [2, 41]]))
+    assert (both[:, 0] == both[:, 1]).all() and both[0, 0] != both[1, 0]
+
+
+def test_a_domain_without_classes_in_a_split_has_no_tasks(drawn, table):
+    import dataclasses
+
+    only = {"train": table.classes[:2], "test": table.classes[2:]}
+    mixed = mixture.join([drawn, dataclasses.replace(table, splits=only)])
+    assert mixed.domains_of("validation").tolist() == [0]
+    assert mixed.domains_of("train").tolist() == [0, 1]
+    of = find.domains(mixed, "validation", 0, 50)
+    assert list(of) == ["synthseg"] and of["synthseg"].all()
+    shape = SHAPE._replace(query=1)
+    pool = draw.make_pool(mixed, "validation", shape)
+    for i in range(20):
+        one = draw.draw(np, pool, shape, 0, 1, i)
+        assert one.domain == 0
+        assert mixed.masks.drawn[one.query].all()
+    rows = draw.queries(mixed, shape, 0, "train", 30)
+    assert set(mixed.masks.drawn[rows].ravel()) == {True, False}
+
+
+def test_volumes_and_pictures_do_not_mix(drawn, tiny_table):
+    with pytest.raises(UserError, match="mixes volumes"):
+        mixture.join([drawn, tiny_table])
+
+
+def test_augmentation_moves_image_and_mask_alike(table):
+    source = sources.device(table, SHAPE, "train", 0)
+    plain = jax.jit(source.episodes)(source.shared, jnp.arange(1))
+    plain = jax.tree.map(lambda x: x[0], plain)
+    # The image is made its own mask: they must stay equal.
+    masks = plain._replace(
+        **{
+            name: side._replace(
+                inputs=side.targets[..., None].astype(jnp.float32)
+            )
+            for name, side in (
+                ("support", plain.support),
+                ("query", plain.query),
+            )
+        }
+    )
+    strengths = Strengths(flip=0.5, turn=0.5)
+    changed = jax.jit(lambda k: augment(masks, k, 1, strengths))
+    seen = set()
+    for seed in range(20):
+        made = changed(jax.random.key(seed))
+        for side in (made.support, made.query):
+            np.testing.assert_array_equal(side.inputs[..., 0], side.targets)
+        seen.add(np.asarray(made.support.targets).tobytes())
+        total = made.query.targets.sum((1, 2, 3))
+        np.testing.assert_array_equal(total, plain.query.targets.sum((1, 2, 3)))
+    assert len(seen) > 5
+    negative = augment(plain, jax.random.key(0), 1, Strengths(invert=0.999999))
+    np.testing.assert_allclose(negative.query.inputs, -plain.query.inputs)
+    np.testing.assert_array_equal(negative.query.targets, plain.query.targets)
+
+
+def test_distances_are_those_of_shifted_cubes():
+    truth = np.zeros((16, 16, 16), bool)
+    truth[4:10, 4:10, 4:10] = True
+    same = surfaces.distances(truth, truth, (1, 1, 1), 1.0)
+    assert same == {"dice": 1.0, "hd95": 0.0, "surface_dice": 1.0}
+    moved = np.roll(truth, 3, 0)
+    found = surfaces.distances(moved, truth, (2.0, 1.0, 1.0), 1.0)
+    assert found["dice"] == pytest.approx(0.5)
+    # Three cells of 2 mm each.
+    assert found["hd95"] == pytest.approx(6.0)
+    assert 0 < found["surface_dice"] < 1
+    near = surfaces.distances(moved, truth, (2.0, 1.0, 1.0), 6.0)
+    assert near["surface_dice"] == 1
+    nothing = surfaces.distances(0 * truth > 0, truth, (1, 1, 1), 1.0)
+    assert nothing == {"dice": 0.0, "hd95": None, "surface_dice": 0.0}
+    both = surfaces.distances(0 * truth > 0, 0 * truth > 0, (1, 1, 1), 1.0)
+    assert both == {"dice": 1.0, "hd95": 0.0, "surface_dice": 1.0}
+
+
+def test_reports_average_answers_of_a_volume_first():
+    def row(case, dice, hd95):
+        return {
+            "structure": "heart",
+            "case": case,
+            "unit": "mm",
+            "dice": dice,
+            "hd95": hd95,
+            "surface_dice": dice,
+        }
+
+    rows = [row("a", 0.2, 1.0), row("a", 0.4, 3.0), row("b", 0.9, None)]
+    found = surfaces.report(rows, 2.0)["by_structure"]["heart"]
+    assert found["dice"]["mean"] == pytest.approx(0.6)
+    assert found["hd95"] == {"mean": 2.0, "ci95": None}
+    assert found["answers"] == 3 and found["without_distance"] == 1
+    assert found["volumes"]["a"]["hd95"] == 2.0
+    assert found["volumes"]["b"]["hd95"] is None
+    json.dumps(found, allow_nan=False)
+
+
+def test_real_volumes(real_data):
+    """Patients of ACDC's test are in no other split; cords are whole."""
+    spine = find.load(settings("spinalcord", real_data))
+    assert sorted(spine.masks.cases) == ["mt", "t1", "t2", "t2s"]
+    assert (spine.masks.masks.sum((1, 2, 3)) > 8).all()
+    data = settings("acdc", real_data)
+    data.side = 32
+    heart = find.load(data)
+    assert set(heart.masks.units) == {"voxels"}
+    train, test = (
+        heart.recordings[heart.rows_of(s)] for s in ("train", "test")
+    )
+    assert set(train).isdisjoint(test) and len(set(test)) == 33
+    assert len(set(train)) == 67

@@ -1,0 +1,293 @@
+"""Whole runs on volumes: training, evaluation, adapting to scans."""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import nibabel
+import numpy as np
+import pytest
+import tiny_volumes
+
+from htmaml_jax import (
+    adapt,
+    cli,
+    evaluate,
+    fillings,
+    limits,
+    surfaces,
+    systems,
+    train,
+)
+from htmaml_jax.adapt_volumes import tiled
+from htmaml_jax.data import find
+from htmaml_jax.embed.volume_encoder import VolumeEncoder, shrink
+from htmaml_jax.episode import Batch
+from htmaml_jax.errors import UserError
+from htmaml_jax.outer import losses
+from htmaml_jax.presets import PRESETS
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of maml on blocks; its folder of data lies beside it."""
+    root = tmp_path_factory.mktemp("volumes")
+    blocks = tiny_volumes.decathlon(root / "blocks")
+    train.main(tiny_volumes.arguments(blocks, root / "run", system="maml"))
+    return root / "run"
+
+
+def test_results_tell_structures_and_volumes_apart(run):
+    found = json.loads((run / "result.json").read_text())
+    assert found["metric"] == "dice" and found["benchmark"] == "blocks"
+    told = found["surfaces"]
+    assert told["tolerance"] == 2.0
+    (one,) = told["by_structure"].values()
+    assert one["unit"] == "mm"
+    assert one["answers"] == found["episodes"] * found["query"] == 24
+    # Dice of the same answers, from the compiled step and from the library.
+    weights = {k: v["dice"] for k, v in one["volumes"].items()}
+    data = evaluate.restore(run)[2]
+    table = find.load(data.data)
+    from htmaml_jax.data import draw
+
+    shape = find.fixed_shape(data.eval)
+    rows = draw.queries(table, shape, 0, "test", found["episodes"])
+    asked = table.masks.cases[rows[:, 0]].ravel()
+    again = np.mean([weights[case] for case in asked])
+    assert again == pytest.approx(found["mean"], abs=1e-3)
+
+
+def test_adapting_to_scans(run, tmp_path):
+    """Predictions lie on the grid of their image, however it is stored."""
+    model = adapt.load(run)
+    image, mask = tiny_volumes.scan(100, 18)
+    pairs = [
+        (
+            tiny_volumes.write(tmp_path / "a.nii.gz", image),
+            tiny_volumes.write(tmp_path / "a_mask.nii.gz", mask),
+        )
+    ]
+    specialist = model.adapt(pairs, label=2)
+    # The ball is 6 voxels of 2 mm wide: half of a cube of 8 cells.
+    assert specialist.spacing == pytest.approx(3.0)
+    affine = np.array(
+        [[0, 0, 2.0, 5], [-2.0, 0, 0, 9], [0, 2.0, 0, -7], [0, 0, 0, 1]]
+    )
+    new = tiny_volumes.write(tmp_path / "b.nii.gz", image[:, 1:], affine)
+    (found,) = specialist.predict([new])
+    assert found.mask.shape == image[:, 1:].shape
+    assert 0 <= found.probability.min() and found.probability.max() <= 1
+    np.testing.assert_array_equal(found.mask, found.probability > 0.5)
+    found.save(tmp_path / "out.nii.gz")
+    written = nibabel.load(tmp_path / "out.nii.gz")
+    np.testing.assert_allclose(written.affine, affine)
+    assert written.shape == image[:, 1:].shape
+    assert written.get_data_dtype() == np.uint8
+
+
+def test_adapting_refuses_what_it_cannot_use(run, tmp_path):
+    model = adapt.load(run)
+    image, mask = tiny_volumes.scan(0)
+    good = tiny_volumes.write(tmp_path / "a.nii.gz", image)
+    empty = tiny_volumes.write(tmp_path / "empty.nii.gz", 0 * mask)
+    small = tiny_volumes.write(tmp_path / "small.nii.gz", mask[:5])
+    for support, words in (
+        ([], "list of pairs"),
+        ([good], "no pair"),
+        ([(good, empty)], "empty.nii.gz does not show any structure"),
+        ([(good, small)], "small.nii.gz has the shape"),
+        ([(good, tmp_path / "gone.nii.gz")], "gone.nii.gz cannot be read"),
+    ):
+        with pytest.raises(UserError, match=words):
+            model.adapt(support)
+    whole = tiny_volumes.write(tmp_path / "mask.nii.gz", mask)
+    with pytest.raises(UserError, match="mask.nii.gz does not show.*label 7"):
+        model.adapt([(good, whole)], label=7)
+    with pytest.raises(UserError, match="smaller than the network can see"):
+        model.adapt([(good, whole)], spacing=50.0)
+
+
+def test_tiles_agree_with_what_needs_none():
+    """Of a network that copies its input, tiles give back the ranks."""
+    rng = np.random.default_rng(0)
+    volume = rng.normal(size=(8, 13, 20))
+    seen = []
+
+    def constant(tiles):
+        seen.append(tiles.shape)
+        return np.log(np.full(tiles.shape, 0.25))
+
+    np.testing.assert_allclose(tiled(constant, volume, 8), 0.25, atol=1e-6)
+    # 1 x 3 x 4 tiles, eight at a time.
+    assert seen == [(8, 8, 8, 8, 1)] * 2
+
+    def bright(tiles):
+        return np.log((tiles > 0) + 1e-12)
+
+    halves = np.zeros((8, 8, 16))
+    halves[..., ::2] = 1
+    np.testing.assert_allclose(tiled(bright, halves, 8), halves, atol=1e-6)
+
+
+def config_of(system, **fields):
+    argument = ",".join(
+        f"{name}={value}"
+        for name, value in (
+            tiny_volumes.FIELDS | {"system": system} | fields
+        ).items()
+    )
+    return cli.read_config(f"configs/seg3d.py:{argument}", [])[0]
+
+
+OF_CLASSES = ("boil", "protonet", "proto-maml", "prototype")
+OF_DOMAINS = ("multi-maml",)
+
+
+@pytest.mark.parametrize("system", OF_CLASSES)
+def test_systems_with_prototypes_are_refused(system):
+    with pytest.raises(UserError, match="prototypes of classes"):
+        config_of(system)
+
+
+@pytest.mark.parametrize(
+    "system", [x for x in PRESETS if x not in (*OF_CLASSES, *OF_DOMAINS)]
+)
+def test_every_other_system_has_a_meta_gradient(system):
+    """Shapes alone: nothing is compiled."""
+    config = config_of(system)
+    learner = systems.build(config, 1, known=3)
+    episode = find.blank_episode(config.data)
+    key = jax.random.key(0)
+
+    def loss(meta, episode):
+        return learner.meta_loss(meta, episode, key)
+
+    meta = jax.eval_shape(learner.init, key, episode)
+    grads, metrics = jax.eval_shape(jax.grad(loss, has_aux=True), meta, episode)
+    assert set(metrics) >= {"loss", "dice"}
+    assert jax.tree.structure(grads) == jax.tree.structure(meta)
+    score, found, truth = jax.eval_shape(
+        functools.partial(surfaces.answers, learner), meta, episode
+    )
+    assert score.shape == () and found.shape == truth.shape == (1, 8, 8, 8)
+    if system == "finetune":
+        assert meta["joint"]["kernel"].shape == (8, 3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"way": 2}, "data.way is 2; a task on volumes"),
+        ({"data.side": 9}, "data.side is 9.*multiple of 2"),
+        ({"net.down": "stride"}, "net.down=stride is for pictures"),
+        ({"outer.augment.roll": 0.5}, "outer.augment.roll is not for volumes"),
+        ({"net.width": 12}, "net.width is 12"),
+        ({"net.kind": "mlp"}, "net.kind=unet"),
+        ({"outer.auxiliary": 0.1}, "are for sounds and pictures"),
+    ],
+)
+def test_configs_that_cannot_work(fields, words):
+    with pytest.raises(UserError, match=words):
+        config_of("maml", **fields)
+
+
+def test_augmentations_of_volumes_are_for_volumes():
+    config, _ = cli.read_config("configs/asc.py", [])
+    config.outer.augment.flip = 0.5
+    with pytest.raises(UserError, match="flip, turn, invert are for volumes"):
+        limits.check(config)
+
+
+def batch_of(masks):
+    masks = jnp.asarray(masks, jnp.int32)
+    shape = (*masks.shape, 1)
+    inputs = jax.random.normal(jax.random.key(1), shape)
+    return Batch(inputs, masks, jnp.ones(len(masks)))
+
+
+def test_dice_and_its_loss():
+    masks = np.zeros((2, 4, 4, 4), int)
+    masks[0, :2], masks[1, 1] = 1, 1
+    batch = batch_of(masks)
+    sure = 20.0 * (2 * masks - 1)[..., None]
+    assert losses.dice(sure, batch) == 1
+    assert losses.dice_cross_entropy(sure, batch) < 1e-3
+    # Half of the first structure is found, and nothing of the second.
+    part = sure.copy()
+    part[0, 1], part[1, 1] = -20, -20
+    assert losses.dice(part, batch) == pytest.approx((2 / 3 + 0) / 2)
+    masked = batch._replace(mask=jnp.array([1.0, 0.0]))
+    assert losses.dice(part, masked) == pytest.approx(2 / 3)
+    worse = losses.dice_cross_entropy(part, batch)
+    assert worse > losses.dice_cross_entropy(0.1 * sure, batch) > 0.1
+    assert jnp.isfinite(
+        jax.grad(lambda x: losses.dice(x, batch) + x.sum())(
+            jnp.zeros_like(sure)
+        )
+    ).all()
+
+
+def test_encoder_sees_what_is_inside_and_what_is_outside():
+    """Features inside change the foreground's token, order changes nothing."""
+    masks = np.zeros((2, 4, 4, 4), int)
+    masks[:, :2, :2, :2] = 1
+    batch = batch_of(masks)
+    features = jax.random.normal(jax.random.key(0), (2, 4, 4, 4, 3))
+    encoder = VolumeEncoder(dim=8)
+    params = encoder.init(jax.random.key(0), batch, 1, features)
+    plain = encoder.apply(params, batch, 1, features)
+    assert plain.tokens.shape == (2, 8) and plain.valid.all()
+    inside = features.at[:, 0, 0, 0].add(5.0)
+    seen = encoder.apply(params, batch, 1, inside)
+    assert jnp.abs(seen.tokens[0] - plain.tokens[0]).max() > 1e-3
+    np.testing.assert_allclose(seen.tokens[1], plain.tokens[1], atol=1e-5)
+    turned = jax.tree.map(lambda x: x[::-1], batch)
+    again = encoder.apply(params, turned, 1, features[::-1])
+    np.testing.assert_allclose(again.summary, plain.summary, atol=1e-5)
+    other = batch._replace(targets=1 - batch.targets)
+    assert (
+        jnp.abs(
+            encoder.apply(params, other, 1, features).summary - plain.summary
+        ).max()
+        > 1e-3
+    )
+    # Label-blind: masks change nothing.
+    blind = VolumeEncoder(dim=8, blind=True)
+    params = blind.init(jax.random.key(0), batch, 1, features)
+    one, two = (
+        blind.apply(params, x, 1, features).summary for x in (batch, other)
+    )
+    np.testing.assert_array_equal(one, two)
+    # Padding changes nothing.
+    padded = jax.tree.map(lambda x: jnp.concatenate([x, x[:1]]), batch)
+    padded = padded._replace(mask=jnp.array([1.0, 1.0, 0.0]))
+    more = jnp.concatenate([features, 9 + features[:1]])
+    params = encoder.init(jax.random.key(0), batch, 1, features)
+    found = encoder.apply(params, padded, 1, more)
+    np.testing.assert_allclose(
+        found.summary,
+        encoder.apply(params, batch, 1, features).summary,
+        atol=1e-5,
+    )
+
+
+def test_masks_shrink_to_shares():
+    masks = np.zeros((1, 4, 4, 4), int)
+    masks[0, 0, 0, 0] = masks[0, 2:, 2:, 2:] = 1
+    found = shrink(jnp.asarray(masks), jnp.zeros((1, 2, 2, 2, 5)))
+    assert found.shape == (1, 2, 2, 2)
+    assert found[0, 0, 0, 0] == 1 / 8 and found[0, 1, 1, 1] == 1
+    assert found.sum() == 9 / 8
+
+
+def test_blocks_of_voxels_keep_every_voxel_apart():
+    """With net.down=stem outputs are as large as inputs, and differ."""
+    config = config_of("maml", **{"net.down": "stem"})
+    body = fillings.body(config)
+    inputs = jax.random.normal(jax.random.key(0), (1, 8, 8, 8, 1))
+    made, _ = body.init_with_output(jax.random.key(1), inputs)
+    assert made.shape == (1, 8, 8, 8, 8)
+    cells = made[0, :2, :2, :2].reshape(8, -1)
+    assert len(np.unique(np.asarray(cells), axis=0)) > 1

@@ -1,0 +1,74 @@
+"""Volumes and configs so small that whole runs fit in a test."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import nibabel
+import numpy as np
+
+FIELDS = {
+    "data.name": "decathlon",
+    "data.side": 8,
+    "data.spacing": 2.0,
+    "data.query": 1,
+    "data.domains": 1,
+    "eval.query": 2,
+    "eval.episodes": 12,
+    "net.width": 8,
+    "net.blocks": 1,
+    "embed.width": 8,
+    "embed.dim": 8,
+    "hyper.dim": 8,
+    "hyper.layers": 1,
+    "inner.steps": 1,
+    "train.steps": 2,
+    "train.tasks": 2,
+    "train.val_episodes": 4,
+}
+STRUCTURES = {1: "Top Half", 2: "Ball", 3: "Rod", 4: "Plate"}
+
+
+def write(path: pathlib.Path, data, affine=None) -> pathlib.Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    affine = np.diag([2.0, 2.0, 2.0, 1.0]) if affine is None else affine
+    nibabel.save(nibabel.Nifti1Image(data, affine), path)
+    return path
+
+
+def scan(seed: int, size: int = 12):
+    """Draws an image of blocks, brighter than what is around, and its mask."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((size, size, size), np.uint8)
+    middle = slice(size // 2 - 3, size // 2 + 3)
+    for number in STRUCTURES:
+        at = size // 2 - 4 + 2 * (number - 1)
+        mask[at : at + 2, middle, middle] = number
+    image = 40.0 * mask + rng.normal(0, 3, mask.shape)
+    return image.astype(np.float32), mask
+
+
+def decathlon(root: pathlib.Path, count: int = 24) -> pathlib.Path:
+    """Writes a folder of the Decathlon's form."""
+    for i in range(count):
+        image, mask = scan(i)
+        write(root / f"imagesTr/case_{i:02}.nii.gz", image)
+        write(root / f"labelsTr/case_{i:02}.nii.gz", mask)
+    labels = {"0": "background"} | {str(k): v for k, v in STRUCTURES.items()}
+    about = {"name": "Blocks", "labels": labels, "modality": {"0": "MRI"}}
+    (root / "dataset.json").write_text(json.dumps(about))
+    return root
+
+
+def arguments(
+    data: pathlib.Path, workdir: pathlib.Path, **fields: object
+) -> list[str]:
+    """Returns the command line of `train` on such a folder."""
+    merged = FIELDS | {"data.dir": data} | fields
+    config = pathlib.Path(__file__).parent.parent / "configs/seg3d.py"
+    return [
+        f"--config={config}",
+        f"--workdir={workdir}",
+        *(f"--config.{name}={value}" for name, value in merged.items()),
+    ]
