@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -11,17 +10,16 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 
 from htmaml_jax import fillings
-from htmaml_jax.episode import Batch, Episode, present
+from htmaml_jax.episode import Batch, Episode
 from htmaml_jax.errors import UserError
 from htmaml_jax.hyper import heads, rules
 from htmaml_jax.inner import sgd
-from htmaml_jax.outer import exchange, gradients, losses, mixing, views
-from htmaml_jax.outer.augment import Strengths, augment
-from htmaml_jax.slots import Adapted, Slots
+from htmaml_jax.objective import Objective
+from htmaml_jax.slots import Adapted
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Learner(Slots):
+class Learner(Objective):
     """A few-shot system; made by `systems.build`.
 
     `meta` is the pytree {base, hyper, embed, inner} that the outer optimizer
@@ -100,214 +98,6 @@ class Learner(Slots):
         """
         start = self.start(meta, support, domain, read)
         return self.polish(start, support)[0][-1]
-
-    def predict(
-        self,
-        adapted: Adapted,
-        inputs: jax.Array,
-        mask: jax.Array | None = None,
-        *more: Any,
-    ) -> jax.Array:
-        """Maps queries [Q, ...] to logits [Q, N], or numbers [Q, D].
-
-        Of volumes it maps [Q, D, H, W, C] to logits [Q, D, H, W, 1]. Each
-        query is on its own, unless the learner is transductive. What comes
-        behind the mask is for the network's body.
-        """
-        outputs, _ = self.network().apply(
-            {"params": adapted.params, **adapted.stats},
-            inputs,
-            mask,
-            bool(adapted.stats),
-            *more,
-            mutable=["batch_stats"],
-        )
-        if self.problem.classes:
-            return losses.only_present(outputs, adapted.classes)
-        return outputs
-
-    def meta_loss(
-        self,
-        meta: Any,
-        episode: Episode,
-        key: jax.Array,
-        progress: jax.Array | float = 1.0,
-        other: Batch | None = None,
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Returns what to minimise, and metrics of the adapted learner.
-
-        Args:
-          meta: see `init`.
-          episode: one task.
-          key: of all that is random in it.
-          progress: share of training that is done.
-          other: support of another task, where `paired` asks for it.
-        """
-        outer, problem = self.config.outer, self.problem
-        first, second = jax.random.split(key)
-        strengths = Strengths(**outer.augment)
-        if "joint" in meta:  # a class must stay what it is called
-            strengths = strengths._replace(reverse=0.0, shift=0.0, blend=0.0)
-        episode = augment(episode, first, self.way, strengths)
-        if "joint" in meta:
-            return self._joint_loss(meta, episode)
-        if outer.objective == "joint" and problem.named:
-            both = (episode.support, episode.query)
-            both = jax.tree.map(lambda *x: jnp.concatenate(x), *both)
-            episode = episode._replace(query=both)
-        start = self.start(
-            meta,
-            episode.support,
-            episode.domain,
-            other if self.shuffled else None,
-            second,
-            progress,
-        )
-        query = episode.query
-        shuffle, answer = self.hardened(episode, second)
-        adapted, weights = self.polish(
-            start, episode.support, progress, True, shuffle
-        )
-        outputs, each = zip(*map(answer, adapted), strict=True)
-        metrics = {
-            "loss": each[-1],
-            problem.metric: problem.score(outputs[-1], query),
-        }
-        if (further := episode.second) is not None:
-            # HateMAML (Awal et al., 2023): half of the loss is that of
-            # queries from another domain.
-            found = [
-                self.predict(a, further.inputs, further.mask) for a in adapted
-            ]
-            more = [problem.loss(out, further) for out in found]
-            each = [(a + b) / 2 for a, b in zip(each, more, strict=True)]
-            metrics["loss"] = each[-1]
-            score = problem.score(found[-1], further)
-            metrics[f"other_{problem.metric}"] = score
-        objective = sum(w * x for w, x in zip(weights, each, strict=True))
-        if outer.gradient == "reptile":
-            objective = gradients.reptile(start.theta, adapted[-1].params)
-        if self.generates:
-            there = None
-            if problem.classes:
-                there = present(episode.support, self.way)
-            moved = heads.movement(start.theta, start.shared, there)
-            metrics["moved"] = moved
-            objective += self.config.hyper.move_penalty * moved
-        for name, weight, loss in self.auxiliaries(
-            meta, episode, second, other
-        ):
-            metrics[name] = loss
-            objective += weight * loss
-        if self.config.embed.reconstruct:
-            metrics["reconstruction"] = start.loss
-            objective += self.config.embed.reconstruct * start.loss
-        return objective, metrics
-
-    def hardened(self, episode, key):
-        """Draws how meta-training hardens a task; see `outer.mixing`.
-
-        Returns:
-          The shuffle for the inner loop, or None; and the function Adapted
-          -> (outputs for the queries, their loss).
-        """
-        outer, problem, query = self.config.outer, self.problem, episode.query
-        shuffle = mix = None
-        first, second = jax.random.split(jax.random.fold_in(key, 1))
-        blocks = self.config.net.blocks
-        if outer.shuffle:
-            shuffle = mixing.draw_shuffle(
-                first, outer.shuffle, self.way, blocks
-            )
-        if outer.mix:
-            mix = mixing.draw_mix(
-                second, outer.mix, episode.support, query, blocks
-            )
-        if shuffle is None and mix is None:
-
-            def plain(adapted):
-                out = self.predict(adapted, query.inputs, query.mask)
-                return out, problem.loss(out, query)
-
-            return None, plain
-        both = jax.tree.map(
-            lambda *x: jnp.concatenate(x), query, episode.support
-        )
-        change = mixing.changes(shuffle, mix, episode, self.way)
-        shares = None
-        if mix is not None:
-            shares = mixing.blended_targets(mix, episode, self.way)
-
-        def changed(adapted):
-            out = self.predict(adapted, both.inputs, both.mask, change)
-            out = out[: len(query.targets)]
-            return out, losses.cross_entropy(out, query, shares)
-
-        return shuffle, changed
-
-    def auxiliaries(self, meta, episode, key, other):
-        """Returns (name, weight, loss) of what else trains the base network.
-
-        Args:
-          meta: see `init`.
-          episode: one task.
-          key: of the views.
-          other: support of another task, for channel exchange between tasks.
-        """
-        outer, base = self.config.outer, meta["base"]
-        if self.config.hyper.kind == "domain":
-            base = jax.tree.map(lambda x: x[episode.domain], base)
-        batch = jax.tree.map(
-            lambda *x: jnp.concatenate(x), episode.support, episode.query
-        )
-        found = []
-        if outer.auxiliary:
-            how = views.strengths(self.config.pretrain)
-            one, two = (
-                self.features(base, batch._replace(inputs=x))
-                for x in views.pair(batch.inputs, key, how)
-            )
-            # Examples repel each other whatever their classes: no label.
-            alone = batch._replace(targets=jnp.arange(len(batch.targets)))
-            temperature = self.config.pretrain.temperature
-            loss = exchange.contrast(one, two, alone, temperature)
-            found.append(("auxiliary", outer.auxiliary, loss))
-        wanted = outer.exchange
-        if wanted.kind == "none":
-            return found
-        donors = {"class": [None], "task": [other], "both": [None, other]}
-        plain = self.features(base, batch)
-        for donor in donors[wanted.kind]:
-            changed = exchange.changed_features(
-                functools.partial(self.features, base),
-                batch,
-                self.way,
-                wanted.layer,
-                exchange.norm_scale(base["body"], wanted.layer),
-                wanted.share,
-                donor,
-            )
-            loss = exchange.contrast(plain, changed, batch, wanted.temperature)
-            name = "exchange" if donor is None else "exchange_tasks"
-            found.append((name, wanted.weight, loss))
-        return found
-
-    def _joint_loss(self, meta, episode):
-        """Classifies support and query among all training classes."""
-        batch = jax.tree.map(
-            lambda *x: jnp.concatenate(x), episode.support, episode.query
-        )
-        head = meta["joint"]
-        if self.problem.classes:
-            batch = batch._replace(targets=episode.classes[batch.targets])
-        else:
-            # A volume shows one structure: only its output is judged.
-            head = jax.tree.map(lambda x: x[..., episode.classes], head)
-        features = self.features(meta["base"], batch)
-        outputs = features @ head["kernel"] + head["bias"]
-        loss = self.problem.loss(outputs, batch)
-        score = self.problem.score(outputs, batch)
-        return loss, {"loss": loss, self.problem.metric: score}
 
     def score(
         self, meta: Any, episode: Episode, read: Batch | None = None

@@ -11,18 +11,15 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
 
-from htmaml_jax import cli, evaluate, files, results, systems
+from htmaml_jax import cli, domain, evaluate, files, results
 from htmaml_jax import config as configs
-from htmaml_jax.data import find
 from htmaml_jax.errors import UserError
-from htmaml_jax.nets import conv
 from htmaml_jax.run import (
     checkpoints,
     hosts,
@@ -50,31 +47,6 @@ _COMMON = (
     "run.seed",
     "run.devices",
 )
-
-
-class Domain(NamedTuple):
-    """One of the domains.
-
-    Attributes:
-      config: its own, with what is common to all.
-      facts: see `evaluate.facts`.
-      learner: its system.
-      shared: arrays of its episode source.
-      pieces: iterator over what the steps are given.
-      gradient: compiled (meta, key, step, shared, pieces) -> (gradient,
-        metrics).
-      validate: meta -> metric of validation episodes.
-      record: see `train`.
-    """
-
-    config: Any
-    facts: dict[str, Any]
-    learner: Any
-    shared: Any
-    pieces: Any
-    gradient: Callable
-    validate: Callable
-    record: dict[str, Any]
 
 
 def configs_of(config: Any) -> dict[str, Any]:
@@ -129,7 +101,9 @@ def train(config: Any, workdir: epath.Path) -> dict[str, dict]:
     for name, own in configs_of(config).items():
         hosts.say(f"--- {name}")
         old = (record or {}).get("data", {}).get(name)
-        domains[name], metas[name] = _open(own, workdir, begun, old, mesh, key)
+        domains[name], metas[name] = domain.open_domain(
+            own, workdir, begun, old, mesh, key
+        )
         optimizers[name] = step.make_optimizer(own.outer, steps)
     optimizers["trunk"] = step.make_optimizer(config.outer, steps)
     optimizers["doubt"] = step.make_optimizer(config.outer, steps)
@@ -264,60 +238,3 @@ def _better(domain):
 
 def _info(domain, at, best, seconds):
     return {**domain.record, "step": at, "best": best, "seconds": seconds}
-
-
-def _open(config, workdir, begun, old, mesh, key):
-    """Returns a Domain and its meta at step 0; see `train.train`."""
-    table = find.load(config.data)
-    hosts.say(
-        f"data: {table.name} ({table.origin}), {table.describe()}, "
-        f"{table.licence}"
-    )
-    facts = evaluate.facts(table)
-    if old:
-        workdirs.refuse_other_data(workdir, old, facts)
-    find.check_domains(config.data, table)
-    table = table.standardised()
-    facts |= {"scale": list(table.scale), "splits": dict(table.splits)}
-    loader, tasks = config.data.loader, config.train.tasks
-    shape = find.training_shape(config.data, config.outer.domain_query)
-    source = find.source(table, shape, "train", config.run.seed, loader)
-    held_shape = find.fixed_shape(config.data)
-    held = find.source(table, held_shape, "validation", 0, loader)
-    known = len(table.splits.get("train", ()))
-    learner = systems.build(config, config.data.way, known=known)
-    meta = learner.init(key, find.blank_episode(config.data))
-    hosts.say(systems.describe(learner, meta))
-    chunk = machine.choose_chunk(tasks // mesh.size, config.run.chunk, 0)
-    gradient = step.make_meta_gradient(
-        learner,
-        source.episodes,
-        mesh,
-        chunk,
-        config.train.steps,
-        learner.paired,
-    )
-    validate = evaluate.make_judge(
-        learner, held, mesh, config.train.val_episodes, chunk
-    )
-    record = {
-        "config": config.to_dict(),
-        "data": facts,
-        "chunk": chunk,
-        "lowering": conv.resolve(config.run.lowering),
-        "hardware": machine.hardware(),
-        "versions": cli.versions(),
-        "commit": cli.commit(),
-    }
-    place = jax.process_index(), jax.process_count()
-    domain = Domain(
-        config,
-        facts,
-        learner,
-        meshes.replicate(mesh, source.shared),
-        source.pieces(begun * tasks, tasks, *place),
-        jax.jit(gradient),
-        validate,
-        record,
-    )
-    return domain, meta

@@ -1,4 +1,4 @@
-"""The four slots at work: support set to adapted parameters."""
+"""The first two slots at work: support set to transformed parameters."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from htmaml_jax import fillings
 from htmaml_jax.embed.task import TaskEmbedding, gradient_means, statistics
 from htmaml_jax.episode import present
 from htmaml_jax.hyper import heads
-from htmaml_jax.inner import adapters, sgd
-from htmaml_jax.outer import gradients, losses, mixing
+from htmaml_jax.inner import adapters
+from htmaml_jax.outer import losses
 
 
 class Adapted(NamedTuple):
@@ -252,67 +252,3 @@ class Slots:
         if not self.alike:
             return jnp.ones(self.columns, bool)
         return present(support, self.way)
-
-    def support_pass(self, params, support, classes, shuffle=None):
-        """Returns (support loss, norm statistics)."""
-        more = ()
-        if shuffle is not None:
-            more = (False, mixing.shuffling(shuffle, [support], self.way))
-        outputs, stats = self.network().apply(
-            {"params": params},
-            support.inputs,
-            support.mask,
-            *more,
-            mutable=["batch_stats"],
-        )
-        if self.problem.classes:
-            outputs = losses.only_present(outputs, classes)
-        return self.problem.loss(outputs, support), stats
-
-    def polish(
-        self, start, support, progress=1.0, training=False, shuffle=None
-    ):
-        """theta_task to phi_task, on shuffled channels if training wants.
-
-        Returns:
-          Lists of Adapted and of their weights in the outer loss; of one
-          unless that looks at every step. The last one is the result.
-        """
-        inner, outer = self.config.inner, self.config.outer
-        classes = self.there(support)
-
-        def loss(variables, data):
-            rest, *more = data
-            return self.support_pass(self.realise(variables, rest), *more)[0]
-
-        joint = training and outer.objective == "joint"
-        every = training and outer.loss == "every" and inner.steps > 1
-        passed = [start.variables]
-        if inner.steps and not joint:
-            gradient = gradients.inner_gradient(loss, outer.gradient)
-            if training and outer.second_from:
-                gradient = gradients.annealed(
-                    gradient, progress >= outer.second_from
-                )
-            ended = sgd.descend(
-                gradient,
-                start.variables,
-                start.learned,
-                (start.rest, support, classes, shuffle),
-                inner.clip,
-                start.fade,
-                every,
-            )
-            passed = [ended]
-            if every:
-                count = range(inner.steps)
-                passed = [
-                    jax.tree.map(lambda x, k=k: x[k], ended) for k in count
-                ]
-        found = []
-        for variables in passed:
-            params, stats = self.realise(variables, start.rest), {}
-            if self.config.net.norm == "support" and not self.transductive:
-                _, stats = self.support_pass(params, support, classes, shuffle)
-            found.append(Adapted(params, stats, classes))
-        return found, losses.step_weights(len(found), progress)

@@ -69,7 +69,7 @@ def train(config, workdir: epath.Path) -> dict:
     import jax
     import numpy as np
 
-    from htmaml_jax import evaluate, pretrain, results, systems
+    from htmaml_jax import domain, evaluate, pretrain, results, systems
     from htmaml_jax.data import find
     from htmaml_jax.nets import conv
     from htmaml_jax.run import checkpoints, hosts, logs, machine, signals, step
@@ -92,23 +92,8 @@ def train(config, workdir: epath.Path) -> dict:
         )
 
     # ---------------------------------------------------------------- data
-    table = find.load(config.data)
-    hosts.say(
-        f"data: {table.name} ({table.origin}), {table.describe()}, "
-        f"{table.licence}"
-    )
-    facts = evaluate.facts(table)
-    if record:
-        workdirs.refuse_other_data(workdir, record["data"], facts)
-    find.check_domains(config.data, table)
-    table = table.standardised()
-    facts |= {"scale": list(table.scale), "splits": dict(table.splits)}
-    queries = config.outer.domain_query
-    shape = find.training_shape(config.data, queries)
-    val_shape = find.fixed_shape(config.data)
-    loader = config.data.loader
-    source = find.source(table, shape, "train", config.run.seed, loader)
-    held = find.source(table, val_shape, "validation", 0, loader)
+    old = record and record["data"]
+    table, facts, source, held = domain.open_data(config, workdir, old)
 
     # --------------------------------------------------------------- model
     mesh = meshes.make_mesh(tasks, config.run.devices)

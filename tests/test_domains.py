@@ -62,7 +62,7 @@ def test_a_task_is_of_one_domain(mixed, seed, index):
     for side in (drawn.support, drawn.query):
         heard = mixed.labels[side]
         assert (heard == classes[:, None]).all()
-    alike = draw.domain_of(np, seed, 2, index, range(3))
+    alike = draw.domain_of(np, seed, 2, index, 3)
     assert alike == drawn.domain
 
 

@@ -1,0 +1,106 @@
+"""The third slot at work: polishing by gradient steps, and answering."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+
+from htmaml_jax.inner import sgd
+from htmaml_jax.outer import gradients, losses, mixing
+from htmaml_jax.slots import Adapted, Slots
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Descent(Slots):
+    """Adds the inner loop to `Slots`, and what its result answers."""
+
+    def support_pass(self, params, support, classes, shuffle=None):
+        """Returns (support loss, norm statistics)."""
+        more = ()
+        if shuffle is not None:
+            more = (False, mixing.shuffling(shuffle, [support], self.way))
+        outputs, stats = self.network().apply(
+            {"params": params},
+            support.inputs,
+            support.mask,
+            *more,
+            mutable=["batch_stats"],
+        )
+        if self.problem.classes:
+            outputs = losses.only_present(outputs, classes)
+        return self.problem.loss(outputs, support), stats
+
+    def polish(
+        self, start, support, progress=1.0, training=False, shuffle=None
+    ):
+        """theta_task to phi_task, on shuffled channels if training wants.
+
+        Returns:
+          Lists of Adapted and of their weights in the outer loss; of one
+          unless that looks at every step. The last one is the result.
+        """
+        inner, outer = self.config.inner, self.config.outer
+        classes = self.there(support)
+
+        def loss(variables, data):
+            rest, *more = data
+            return self.support_pass(self.realise(variables, rest), *more)[0]
+
+        joint = training and outer.objective == "joint"
+        every = training and outer.loss == "every" and inner.steps > 1
+        passed = [start.variables]
+        if inner.steps and not joint:
+            gradient = gradients.inner_gradient(loss, outer.gradient)
+            if training and outer.second_from:
+                gradient = gradients.annealed(
+                    gradient, progress >= outer.second_from
+                )
+            ended = sgd.descend(
+                gradient,
+                start.variables,
+                start.learned,
+                (start.rest, support, classes, shuffle),
+                inner.clip,
+                start.fade,
+                every,
+            )
+            passed = [ended]
+            if every:
+                count = range(inner.steps)
+                passed = [
+                    jax.tree.map(lambda x, k=k: x[k], ended) for k in count
+                ]
+        found = []
+        for variables in passed:
+            params, stats = self.realise(variables, start.rest), {}
+            if self.config.net.norm == "support" and not self.transductive:
+                _, stats = self.support_pass(params, support, classes, shuffle)
+            found.append(Adapted(params, stats, classes))
+        return found, losses.step_weights(len(found), progress)
+
+    def predict(
+        self,
+        adapted: Adapted,
+        inputs: jax.Array,
+        mask: jax.Array | None = None,
+        *more: Any,
+    ) -> jax.Array:
+        """Maps queries [Q, ...] to logits [Q, N], or numbers [Q, D].
+
+        Of volumes it maps [Q, D, H, W, C] to logits [Q, D, H, W, 1]. Each
+        query is on its own, unless the learner is transductive. What comes
+        behind the mask is for the network's body.
+        """
+        outputs, _ = self.network().apply(
+            {"params": adapted.params, **adapted.stats},
+            inputs,
+            mask,
+            bool(adapted.stats),
+            *more,
+            mutable=["batch_stats"],
+        )
+        if self.problem.classes:
+            return losses.only_present(outputs, adapted.classes)
+        return outputs

@@ -1,0 +1,133 @@
+"""One domain of a run: its data, and all that a joint update asks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from htmaml_jax import cli, evaluate, systems
+from htmaml_jax.data import find
+from htmaml_jax.nets import conv
+from htmaml_jax.run import hosts, machine, step
+from htmaml_jax.run import mesh as meshes
+from htmaml_jax.run import workdir as workdirs
+
+
+class Data(NamedTuple):
+    """What a run learns from and chooses by.
+
+    Attributes:
+      table: all examples, standardised.
+      facts: what records and results say of them.
+      source: episodes of the training split.
+      held: those of the validation split.
+    """
+
+    table: Any
+    facts: dict[str, Any]
+    source: Any
+    held: Any
+
+
+def open_data(config: Any, where: Any, old: dict | None = None) -> Data:
+    """Loads what a config asks for, and says what it is.
+
+    Args:
+      config: of a run.
+      where: its workdir, named in messages.
+      old: facts that an earlier session recorded; other data are refused.
+    """
+    table = find.load(config.data)
+    hosts.say(
+        f"data: {table.name} ({table.origin}), {table.describe()}, "
+        f"{table.licence}"
+    )
+    facts = evaluate.facts(table)
+    if old:
+        workdirs.refuse_other_data(where, old, facts)
+    find.check_domains(config.data, table)
+    table = table.standardised()
+    facts |= {"scale": list(table.scale), "splits": dict(table.splits)}
+    shape = find.training_shape(config.data, config.outer.domain_query)
+    loader = config.data.loader
+    source = find.source(table, shape, "train", config.run.seed, loader)
+    held_shape = find.fixed_shape(config.data)
+    held = find.source(table, held_shape, "validation", 0, loader)
+    return Data(table, facts, source, held)
+
+
+class Domain(NamedTuple):
+    """One of the domains.
+
+    Attributes:
+      config: its own, with what is common to all.
+      facts: see `evaluate.facts`.
+      learner: its system.
+      shared: arrays of its episode source.
+      pieces: iterator over what the steps are given.
+      gradient: compiled (meta, key, step, shared, pieces) -> (gradient,
+        metrics).
+      validate: meta -> metric of validation episodes.
+      record: see `train`.
+    """
+
+    config: Any
+    facts: dict[str, Any]
+    learner: Any
+    shared: Any
+    pieces: Any
+    gradient: Callable
+    validate: Callable
+    record: dict[str, Any]
+
+
+def open_domain(
+    config: Any,
+    workdir: Any,
+    begun: int,
+    old: dict | None,
+    mesh: jax.sharding.Mesh,
+    key: jax.Array,
+) -> tuple[Domain, Any]:
+    """Returns a Domain and its meta at step 0; see `multimodal.train`."""
+    table, facts, source, held = open_data(config, workdir, old)
+    tasks = config.train.tasks
+    known = len(table.splits.get("train", ()))
+    learner = systems.build(config, config.data.way, known=known)
+    meta = learner.init(key, find.blank_episode(config.data))
+    hosts.say(systems.describe(learner, meta))
+    chunk = machine.choose_chunk(tasks // mesh.size, config.run.chunk, 0)
+    gradient = step.make_meta_gradient(
+        learner,
+        source.episodes,
+        mesh,
+        chunk,
+        config.train.steps,
+        learner.paired,
+    )
+    validate = evaluate.make_judge(
+        learner, held, mesh, config.train.val_episodes, chunk
+    )
+    record = {
+        "config": config.to_dict(),
+        "data": facts,
+        "chunk": chunk,
+        "lowering": conv.resolve(config.run.lowering),
+        "hardware": machine.hardware(),
+        "versions": cli.versions(),
+        "commit": cli.commit(),
+    }
+    place = jax.process_index(), jax.process_count()
+    domain = Domain(
+        config,
+        facts,
+        learner,
+        meshes.replicate(mesh, source.shared),
+        source.pieces(begun * tasks, tasks, *place),
+        jax.jit(gradient),
+        validate,
+        record,
+    )
+    return domain, meta
