@@ -1,8 +1,8 @@
-"""Sounds and requests: two kinds of few-shot tasks, one way to read them.
+"""Sounds, requests, hate speech and volumes: one way to read their tasks.
 
 Task      each domain's own, see its config; their generators share the trunk
           that reads task tokens, all else is each domain's
-Data      see configs/asc.py, intent.py
+Data      see configs/asc.py, intent.py, hate.py, seg3d.py
 Command   python -m htmaml_jax.train --config configs/multimodal.py
 Rivals    one trunk each: configs/multimodal.py:joint.shared=False
           some domains: configs/multimodal.py:joint.only=audio+intent
@@ -22,6 +22,8 @@ def get_config(arg=None):
     c.joint.parts = (
         ("audio", "configs/asc.py"),
         ("intent", "configs/intent.py"),
+        ("hate", "configs/hate.py"),
+        ("volumes", "configs/seg3d.py"),
     )
-    c.train.update(steps=600, tasks=8, val_every=0.1)
+    c.train.update(steps=300, tasks=2, val_every=0.1)
     return config.parse(c, arg, full=FULL)
