@@ -1,7 +1,7 @@
 """Volumes: segmentation of a structure from one annotated example or a few.
 
 Task      1-way 1-shot: one structure in one source, cubes of 32 x 32 x 32
-Data      training: 26 brain structures, images drawn from SynthSeg's label
+Data      training: 24 brain structures, images drawn from SynthSeg's label
           maps in random contrast, and left ventricle and myocardium of ACDC;
           validation: six other brain structures of other subjects; test: the
           hippocampus, and the right ventricle of other patients
@@ -28,7 +28,7 @@ def get_config(arg=None):
     c.inner.update(steps=3, size=0.5)
     c.outer.rate = 3e-3
     c.outer.augment.update(flip=0.5, turn=0.5, invert=0.2, noise=0.1)
-    c.train.update(steps=1500, tasks=4, val_every=0.1, val_episodes=60)
+    c.train.update(steps=600, tasks=4, val_every=0.1, val_episodes=60)
     c = config.parse(c, arg, tune, FULL)
     c.data.domains = c.data.name.count("+") + 1
     return c

@@ -143,6 +143,7 @@ def config_of(system, **fields):
 
 OF_CLASSES = ("boil", "protonet", "proto-maml", "prototype")
 OF_DOMAINS = ("multi-maml",)
+OF_NAMES = tuple(x for x, row in PRESETS.items() if "outer.domain_query" in row)
 
 
 @pytest.mark.parametrize("system", OF_CLASSES)
@@ -151,8 +152,15 @@ def test_systems_with_prototypes_are_refused(system):
         config_of(system)
 
 
+@pytest.mark.parametrize("system", OF_NAMES)
+def test_systems_that_know_classes_by_name_are_refused(system):
+    with pytest.raises(UserError, match="classes have names"):
+        config_of(system)
+
+
 @pytest.mark.parametrize(
-    "system", [x for x in PRESETS if x not in (*OF_CLASSES, *OF_DOMAINS)]
+    "system",
+    [x for x in PRESETS if x not in (*OF_CLASSES, *OF_DOMAINS, *OF_NAMES)],
 )
 def test_every_other_system_has_a_meta_gradient(system):
     """Shapes alone: nothing is compiled."""
