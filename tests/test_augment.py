@@ -64,7 +64,7 @@ def test_no_strength_changes_nothing():
 def test_inputs_alone_change_and_only_with_the_key():
     episode = draw_episode()
     strengths = Strengths(0.5, 0.2, 0.2, 0.1, 0.3, 0.5, 0.2, 0.3)
-    assert all(strengths[:-2])  # the last two are for vectors
+    assert all(strengths[:8])  # others are for vectors and volumes
     one, again, other = (
         augment(e, jax.random.key(k), WAY, strengths)
         for e, k in (
