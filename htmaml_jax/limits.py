@@ -6,7 +6,7 @@ import re
 
 from ml_collections import ConfigDict
 
-from htmaml_jax import limits_names, limits_of_fields
+from htmaml_jax import limits_of_fields, limits_of_names
 from htmaml_jax import limits_of_volumes as volumes
 from htmaml_jax.config import NAMED, flat, form, needs_domain
 from htmaml_jax.errors import UserError
@@ -230,7 +230,7 @@ def _check_slots(config):
             classes and outer.objective == "joint" and hyper.kind != "identity",
             "outer.objective=joint needs hyper.kind=identity",
         ),
-        *limits_names.faults(config),
+        *limits_of_names.faults(config),
     )
     for fault, text in faults:
         if fault:
