@@ -85,6 +85,7 @@ class Domain(NamedTuple):
 
 def open_domain(
     config: Any,
+    name: str,
     workdir: Any,
     begun: int,
     old: dict | None,
@@ -118,6 +119,7 @@ def open_domain(
         "hardware": machine.hardware(),
         "versions": cli.versions(),
         "commit": cli.commit(),
+        "part": name,  # of a run of several domains
     }
     place = jax.process_index(), jax.process_count()
     domain = Domain(

@@ -153,10 +153,15 @@ def evaluate(
         shot, query, mark = 0, transfer.CHUNK, "chunks"
     from htmaml_jax.systems import sizes
 
+    benchmark = find.benchmark(table, config.data, judged.domain)
+    if "part" in info:
+        # Trained beside others: no row of the domain's own table.
+        own = config.data.name == learned and not judged.domain
+        benchmark = f"multimodal-{info['part'] if own else benchmark}"
     if judged.domain:
         mark = f"{judged.domain}-{mark}"
     return {
-        "benchmark": find.benchmark(table, config.data, judged.domain),
+        "benchmark": benchmark,
         "system": config.system,
         "variant": transfer.VARIANTS[judged.support],
         "seed": config.run.seed,

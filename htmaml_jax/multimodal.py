@@ -102,7 +102,7 @@ def train(config: Any, workdir: epath.Path) -> dict[str, dict]:
         hosts.say(f"--- {name}")
         old = (record or {}).get("data", {}).get(name)
         domains[name], metas[name] = domain.open_domain(
-            own, workdir, begun, old, mesh, key
+            own, name, workdir, begun, old, mesh, key
         )
         optimizers[name] = step.make_optimizer(own.outer, steps)
     optimizers["trunk"] = step.make_optimizer(config.outer, steps)
@@ -218,12 +218,11 @@ def train(config: Any, workdir: epath.Path) -> dict[str, dict]:
     found = {}
     for name, d in domains.items():
         changed = [(f"eval.{k}", str(v)) for k, v in d.config.eval.items()]
-        result = evaluate.evaluate(workdir / name, overrides=changed)
-        found[name] = result | {"benchmark": f"multimodal-{name}"}
+        found[name] = evaluate.evaluate(workdir / name, overrides=changed)
         if hosts.first():
             text = json.dumps(found[name], indent=1)
             files.write_whole(workdir / name / "result.json", text)
-        hosts.say(results.sentence(result))
+        hosts.say(results.sentence(found[name]))
     hosts.say(f"everything lies in {workdir}")
     return found
 

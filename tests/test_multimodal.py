@@ -159,6 +159,7 @@ def test_each_domain_is_a_run_of_its_own_and_the_trunk_is_one(run, root):
     shapes = [jax.tree.map(np.shape, x["base"]) for x in (own_low, own_high)]
     assert shapes[0] != shapes[1]
     result = evaluate.evaluate(run / "high")
+    assert result["benchmark"] == "multimodal-high"
     assert result["episodes"] == 20 and result["train"]["tasks"] == 8
     assert len(set(result["values"])) > 2
     model = adapt.load(run / "low")

@@ -17,8 +17,6 @@ import optax
 from htmaml_jax.errors import UserError
 from htmaml_jax.hyper.generator import TRUNK
 
-WEIGHTS = ("none", "uncertainty", "gradient")
-
 
 class Joint(NamedTuple):
     """What a joint update changes.
@@ -106,7 +104,7 @@ def weights(
     gradient is brought to their mean norm.
 
     Args:
-      how: one of WEIGHTS.
+      how: `joint.weigh` of the config.
       doubt: domain -> s.
       trunks: domain -> its gradient in the trunk.
     """
