@@ -10,7 +10,7 @@ import jax
 from htmaml_jax import cli, evaluate, systems
 from htmaml_jax.data import find
 from htmaml_jax.nets import conv
-from htmaml_jax.run import hosts, machine, step
+from htmaml_jax.run import hosts, joint, machine
 from htmaml_jax.run import mesh as meshes
 from htmaml_jax.run import workdir as workdirs
 
@@ -58,6 +58,25 @@ def open_data(config: Any, where: Any, old: dict | None = None) -> Data:
     return Data(table, facts, source, held)
 
 
+def record_of(config: Any, facts: Any, **more: Any) -> dict[str, Any]:
+    """Returns what a run writes down of itself, as JSON.
+
+    Args:
+      config: of the run.
+      facts: of its data.
+      **more: what only some runs have.
+    """
+    return {
+        "config": config.to_dict(),
+        "data": facts,
+        "lowering": conv.resolve(config.run.lowering),
+        "hardware": machine.hardware(),
+        "versions": cli.versions(),
+        "commit": cli.commit(),
+        **more,
+    }
+
+
 class Domain(NamedTuple):
     """One of the domains.
 
@@ -100,7 +119,7 @@ def open_domain(
     meta = learner.init(key, find.blank_episode(config.data))
     hosts.say(systems.describe(learner, meta))
     chunk = machine.choose_chunk(tasks // mesh.size, config.run.chunk, 0)
-    gradient = step.make_meta_gradient(
+    gradient = joint.make_gradient(
         learner,
         source.episodes,
         mesh,
@@ -111,16 +130,8 @@ def open_domain(
     validate = evaluate.make_judge(
         learner, held, mesh, config.train.val_episodes, chunk
     )
-    record = {
-        "config": config.to_dict(),
-        "data": facts,
-        "chunk": chunk,
-        "lowering": conv.resolve(config.run.lowering),
-        "hardware": machine.hardware(),
-        "versions": cli.versions(),
-        "commit": cli.commit(),
-        "part": name,  # of a run of several domains
-    }
+    # A part of a run of several domains.
+    known = record_of(config, facts, chunk=chunk, part=name)
     place = jax.process_index(), jax.process_count()
     domain = Domain(
         config,
@@ -128,8 +139,8 @@ def open_domain(
         learner,
         meshes.replicate(mesh, source.shared),
         source.pieces(begun * tasks, tasks, *place),
-        jax.jit(gradient),
+        gradient,
         validate,
-        record,
+        known,
     )
     return domain, meta

@@ -88,8 +88,6 @@ def evaluate(
     machine.use_cache()
     info, meta, config = restore(workdir, series, overrides)
     judged, volumes = config.eval, config.net.output == "voxels"
-    if volumes and draw:
-        raise UserError(f"{workdir}: --pictures does not show volumes yet.")
     table = find.load(config.data)
     told = facts(table)
     if not any(name in ("data.dir", "data.name") for name, _ in overrides):

@@ -182,8 +182,9 @@ def _check_slots(config):
             "embed.dim must be a multiple of 4, the encoder's heads",
         ),
         (
-            not classes and hyper.head == "prototype" and head_steps,
-            "hyper.head=prototype needs classes; choose another system",
+            functions and hyper.head == "prototype" and head_steps,
+            "hyper.head=prototype needs classes or masks; choose another "
+            "system",
         ),
         (
             (embed.reconstruct or embed.clusters) and not reads,

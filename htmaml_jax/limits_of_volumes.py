@@ -41,11 +41,6 @@ def check(config: ConfigDict) -> None:
                 f"{path} is {flat(config)[path]}; a task on volumes is one "
                 "structure: set it to 1."
             )
-    if config.hyper.head == "prototype":
-        raise UserError(
-            f"system={config.system} makes its head from prototypes of "
-            "classes, which volumes do not have; choose another system."
-        )
     if net.down == "stride":
         raise UserError(
             "net.down=stride is for pictures; for volumes set pool, or stem "

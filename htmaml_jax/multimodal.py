@@ -124,13 +124,9 @@ def train(config: Any, workdir: epath.Path) -> dict[str, dict]:
     update = joint.make_update(optimizers, config.joint.weigh)
 
     # -------------------------------------------------------------- record
-    record = {
-        "config": config.to_dict(),
-        "data": {name: d.facts for name, d in domains.items()},
-        "hardware": machine.hardware(),
-        "versions": cli.versions(),
-        "commit": cli.commit(),
-    }
+    record = domain.record_of(
+        config, {name: d.facts for name, d in domains.items()}
+    )
     parts = {name: checkpoints.Checkpoints(workdir / name) for name in domains}
     hosts.meet("read")
     if hosts.first():
@@ -205,11 +201,7 @@ def train(config: Any, workdir: epath.Path) -> dict[str, dict]:
                 saved.save("latest", at, state, info)
             if leave:
                 bar.close()
-                hosts.say(
-                    f"stopped after step {at} and saved; to go on: "
-                    f"{cli.command('train')}"
-                )
-                raise SystemExit(128 + leave)
+                signals.leave(leave, at, cli.command("train"))
     stop.restore()
     for some in (saved, *parts.values()):
         some.close()

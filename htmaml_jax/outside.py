@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from htmaml_jax import results
 from htmaml_jax.data import sources
 from htmaml_jax.data.table import Table
 from htmaml_jax.learner import Learner
+from htmaml_jax.run import look
 
 _EACH = 100  # of them beside the queries of a task
 _TASKS = 200
@@ -45,14 +44,7 @@ def judge(
       {"texts", "episodes", "auroc": {score: {"mean", "ci95"}}}.
     """
 
-    @jax.jit
-    def of(meta, shared, pieces, outside):
-        episode = jax.tree.map(lambda x: x[0], source.episodes(shared, pieces))
-        adapted = learner.adapt(meta, episode.support, episode.domain)
-        inside = learner.predict(adapted, episode.query.inputs)
-        both = inside, learner.predict(adapted, outside)
-        return [(jnp.max(jax.nn.softmax(x), 1), jnp.max(x, 1)) for x in both]
-
+    compare = look.make_comparison(learner, source.episodes)
     count = min(episodes, _TASKS)
     whole = np.arange(len(table.outside))
     strange = sources.examples_of(table)._replace(inputs=table.outside)
@@ -60,11 +52,11 @@ def judge(
     for i, pieces in zip(range(count), source.pieces(0, 1), strict=False):
         rows = np.take(whole, i * _EACH + np.arange(_EACH), mode="wrap")
         inputs = sources.standard(np, strange, rows)
-        pairs = zip(*of(meta, source.shared, pieces, inputs), strict=True)
-        for values, (inside, outside) in zip(
-            found.values(), pairs, strict=True
-        ):
-            values.append(auroc(np.asarray(inside), np.asarray(outside)))
+        both = compare(meta, source.shared, pieces, inputs)
+        logits = [np.asarray(x) for x in both]
+        sure = [special.softmax(x, axis=1) for x in logits]
+        for values, pair in zip(found.values(), (sure, logits), strict=True):
+            values.append(auroc(*(x.max(1) for x in pair)))
     return {
         "texts": len(whole),
         "episodes": count,

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from htmaml_jax import slices
 from htmaml_jax.data import audio
+from htmaml_jax.outer import losses
 from htmaml_jax.results import half_width
 
 _ROWS = 5  # classes of the episode that is drawn
@@ -44,21 +46,27 @@ def write(
     from htmaml_jax.run import look as looks
 
     count = min(episodes, config.eval.episodes)
-    see = looks.make_look(config, config.eval.way, config.eval.transductive)
+    see = looks.make_look(config, source.episodes)
     pieces = source.pieces(0, 1)
     seen, drawn = [], []
-    make = jax.jit(source.episodes)
+    volumes = config.net.output == "voxels"
     for _ in range(count):
-        episode = make(source.shared, next(pieces))
-        seen.append(
-            jax.tree.map(lambda x: np.asarray(x[0]), see(meta, episode))
+        episode, found = jax.tree.map(
+            np.asarray, see(meta, source.shared, next(pieces))
         )
-        drawn.append(jax.tree.map(lambda x: np.asarray(x[0]), episode))
+        if volumes:  # 200 tasks of logits would fill the memory
+            found = found._replace(outputs=found.outputs[[0, -1], ..., 0] > 0)
+            episode = episode._replace(support=None)
+        seen.append(found)
+        drawn.append(episode)
     seen = jax.tree.map(lambda *x: np.stack(x), *seen)
     folder.mkdir(parents=True, exist_ok=True)
-    metric = looks.systems.build(config, config.eval.way).problem.metric
+    metric = losses.PROBLEMS[config.net.output].metric
     made = {"steps": steps(seen.scores, metric)}
     classes = config.net.output == "classes"
+    if volumes:
+        names = np.array(table.classes)[table.of_split(config.eval.split)]
+        made |= slices.figures(seen.outputs, drawn, names)
     if classes:
         names = np.array(table.classes)[table.of_split(config.eval.split)]
         made["confusion"] = confusion(seen.outputs[:, -1], drawn, names)

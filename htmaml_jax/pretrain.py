@@ -53,7 +53,7 @@ def pretrain(config: Any, workdir: epath.Path) -> dict[str, Any]:
     import jax
     import optax
 
-    from htmaml_jax import evaluate, fillings
+    from htmaml_jax import domain, evaluate, fillings
     from htmaml_jax.data import find, sources
     from htmaml_jax.embed.contrastive import Projected
     from htmaml_jax.outer.views import strengths
@@ -150,16 +150,13 @@ def pretrain(config: Any, workdir: epath.Path) -> dict[str, Any]:
     say("after", after)
 
     # -------------------------------------------------------------- record
-    record = {
-        "config": config.to_dict(),
-        "data": facts,
-        "hardware": machine.hardware(),
-        "versions": cli.versions(),
-        "commit": cli.commit(),
-        "command": cli.command("pretrain"),
-        "seconds": seconds,
-        "scores": {"before": before, "after": after},
-    }
+    record = domain.record_of(
+        config,
+        facts,
+        command=cli.command("pretrain"),
+        seconds=seconds,
+        scores={"before": before, "after": after},
+    )
     saved = checkpoints.Checkpoints(workdir)
     meta = {"meta": {"body": params["body"]}}
     saved.save("latest", wanted.steps, meta, record)

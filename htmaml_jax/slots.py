@@ -123,11 +123,9 @@ class Slots:
                 k: jax.lax.stop_gradient(x) if k in ("alpha", "decay") else x
                 for k, x in learned.items()
             }
-        classes = self.problem.classes
         shared = heads.spread(base, self.columns, self.alike)
-        if hyper.head == "prototype" and classes:
-            features = self.features(base, support)
-            shared["head"] = heads.prototypes(features, support, self.way)
+        if hyper.head == "prototype" and self.problem.grouped:
+            shared["head"] = self.prototypes(base, support)
         theta, rest, loss, fade = shared, {}, 0.0, 1.0
         if self.generates:
             seen = support if read is None else read
@@ -222,6 +220,13 @@ class Slots:
         exact = jnp.promote_types(support.inputs.dtype, jnp.float32)
         return features.astype(exact)
 
+    def prototypes(self, base, support):
+        """Makes a head from class means, or from both sides of a mask."""
+        features = self.features(base, support)
+        if self.problem.classes:
+            return heads.prototypes(features, support, self.way)
+        return heads.contrast(features, support)
+
     def extra(self, start, support):
         """Numbers about weights and support gradients, where asked for.
 
@@ -235,8 +240,7 @@ class Slots:
             return None
         data = (support, self.there(support))
         if self.problem.classes:
-            features = self.features(start, support)
-            head = heads.prototypes(features, support, self.way)
+            head = self.prototypes(start, support)
             # On a scale where the softmax of one shot is not saturated.
             size = jnp.maximum(jnp.mean(-head["bias"]), 1e-6)
             head = jax.tree.map(lambda x: x / size, head)

@@ -71,7 +71,6 @@ def train(config, workdir: epath.Path) -> dict:
 
     from htmaml_jax import domain, evaluate, pretrain, results, systems
     from htmaml_jax.data import find
-    from htmaml_jax.nets import conv
     from htmaml_jax.run import checkpoints, hosts, logs, machine, signals, step
     from htmaml_jax.run import mesh as meshes
     from htmaml_jax.run import workdir as workdirs
@@ -158,15 +157,7 @@ def train(config, workdir: epath.Path) -> dict:
     )
 
     # -------------------------------------------------------------- record
-    record = {
-        "config": config.to_dict(),
-        "data": facts,
-        "chunk": chunk,
-        "lowering": conv.resolve(config.run.lowering),
-        "hardware": machine.hardware(),
-        "versions": cli.versions(),
-        "commit": cli.commit(),
-    }
+    record = domain.record_of(config, facts, chunk=chunk)
     hosts.meet("read")  # nobody writes before everybody has looked
     if hosts.first():
         workdirs.write(workdir, record)
@@ -225,11 +216,7 @@ def train(config, workdir: epath.Path) -> dict:
                     saved.save("latest", at, state, info(at))
             if leave:
                 bar.close()
-                hosts.say(
-                    f"stopped after step {at} and saved; to go on: "
-                    f"{cli.command('train')}"
-                )
-                raise SystemExit(128 + leave)
+                signals.leave(leave, at, cli.command("train"))
     stop.restore()
     saved.close()
 

@@ -25,6 +25,7 @@ from htmaml_jax.episode import Batch
 from htmaml_jax.errors import UserError
 from htmaml_jax.learner import Learner
 from htmaml_jax.outer import losses
+from htmaml_jax.run import step
 
 CHUNK = 200
 VARIANTS = {
@@ -72,13 +73,11 @@ def judge(learner: Learner, meta: Any, table: Table, judged: Any) -> Judged:
     uses = table.uses[rows]
     asked, free = rows[uses & QUERY > 0], rows[uses == SUPPORT]
     gold = np.searchsorted(slots, table.labels)
-    adapt = jax.jit(learner.adapt)
-    predict = jax.jit(learner.predict)
 
-    def outputs(support, rows):
-        adapted = adapt(meta, support)
+    def log_odds(support, rows):
+        answer = step.specialise(learner, meta, support)
         inputs = sources.batches(table, rows, CHUNK)
-        found = [np.asarray(predict(adapted, x)) for x in inputs]
+        found = [np.asarray(answer(x)) for x in inputs]
         return np.concatenate(found)[: len(rows)]
 
     support, rounds = auxiliary(table, judged.shot, judged.seed), []
@@ -92,7 +91,7 @@ def judge(learner: Learner, meta: Any, table: Table, judged: Any) -> Judged:
             )
         known = support
         for number in range(1, judged.rounds + 1):
-            odds = np.asarray(jax.nn.softmax(outputs(support, free)))
+            odds = np.exp(log_odds(support, free))
             picked, guess = confident(odds, judged.confidence, judged.pseudo)
             support = joined(table, known, free[picked], guess, judged.pseudo)
             right = guess == gold[free[picked]]
@@ -104,11 +103,11 @@ def judge(learner: Learner, meta: Any, table: Table, judged: Any) -> Judged:
                     "precision": float(right.mean()) if len(right) else None,
                 }
             )
-    logits = outputs(support, asked)
+    logits = log_odds(support, asked)
     whole = Batch(logits, gold[asked], np.ones(len(asked), np.float32))
     ends = range(CHUNK, max(len(asked) - CHUNK + 1, CHUNK + 1), CHUNK)
     starts = [0, *(end for end in ends if end < len(asked))]
-    score = jax.jit(learner.problem.score)
+    score = learner.problem.score
     values = [
         float(score(part.inputs, part))
         for a, b in zip(starts, [*starts[1:], len(asked)], strict=True)

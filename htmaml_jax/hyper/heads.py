@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import einops
 import jax
 import jax.numpy as jnp
 
@@ -42,6 +43,33 @@ def prototypes(features: jax.Array, support: Batch, way: int) -> Any:
     count = jnp.maximum(jnp.sum(members, axis=0), 1)
     means = features.T @ members / count
     return {"kernel": 2 * means, "bias": -jnp.sum(means**2, axis=0)}
+
+
+def contrast(features: jax.Array, support: Batch) -> Any:
+    """Makes the head whose logit is |f - c_0|^2 - |f - c_1|^2 for each voxel.
+
+    What `prototypes` are for two classes, foreground c_1 and background c_0,
+    as one output: masked averages (Zhang et al., arXiv 1810.09091, eq. 1) over
+    all support volumes, which count alike.
+
+    Args:
+      features: [S, D, H, W, F] of the support set.
+      support: its Batch, of masks [S, D, H, W].
+
+    Returns:
+      {"kernel": [F, 1], "bias": [1]}.
+    """
+    share = support.mask / jnp.maximum(jnp.sum(support.mask), 1)
+    inside = support.targets.astype(features.dtype)
+
+    def centre(part):
+        total = jnp.maximum(jnp.sum(part, (1, 2, 3)), 1)
+        each = einops.einsum(part, features, "s d h w, s d h w f -> s f")
+        return share @ (each / total[:, None])
+
+    front, back = centre(inside), centre(1 - inside)
+    bias = jnp.sum(back**2) - jnp.sum(front**2)
+    return {"kernel": 2 * (front - back)[:, None], "bias": bias[None]}
 
 
 def movement(

@@ -123,6 +123,7 @@ class Problem(NamedTuple):
       better: 1 if more of it is better, else -1.
       joint: whether joint training tells the classes of training apart.
       named: whether classes have names, so that slot k is always the k-th.
+      grouped: whether targets are groups that can have prototypes.
     """
 
     classes: bool
@@ -132,6 +133,7 @@ class Problem(NamedTuple):
     better: int
     joint: bool
     named: bool = False
+    grouped: bool = True
 
 
 PROBLEMS = {
@@ -139,7 +141,9 @@ PROBLEMS = {
     "labels": Problem(
         True, cross_entropy, "macro_f1", macro_f1, 1, False, True
     ),
-    "numbers": Problem(False, squared_error, "mse", squared_error, -1, False),
+    "numbers": Problem(
+        False, squared_error, "mse", squared_error, -1, False, grouped=False
+    ),
     # Foreground or not: one output, no class slots.
     "voxels": Problem(False, dice_cross_entropy, "dice", dice, 1, True),
 }

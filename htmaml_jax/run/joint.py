@@ -16,6 +16,7 @@ import optax
 
 from htmaml_jax.errors import UserError
 from htmaml_jax.hyper.generator import TRUNK
+from htmaml_jax.run import step
 
 
 class Joint(NamedTuple):
@@ -115,6 +116,11 @@ def weights(
         mean = sum(norms.values()) / len(norms)
         return {k: mean / jnp.maximum(x, 1e-12) for k, x in norms.items()}
     return {name: jnp.ones(()) for name in trunks}
+
+
+def make_gradient(*args: Any) -> Callable:
+    """Compiles the gradient of one domain; see `step.make_meta_gradient`."""
+    return jax.jit(step.make_meta_gradient(*args))
 
 
 def make_update(

@@ -31,9 +31,15 @@ class Look(NamedTuple):
 
 
 def make_look(
-    config: Any, way: int, transductive: bool = False
-) -> Callable[[Any, Episode], Look]:
-    """Compiles (meta, episodes [T, ...]) -> Look of [T, ...]."""
+    config: Any, episodes: Callable[[Any, Any], Episode]
+) -> Callable[[Any, Any, Any], tuple[Episode, Look]]:
+    """Compiles (meta, shared, pieces) -> an episode and the Look at it.
+
+    Args:
+      config: of the run; its `eval` says of what form tasks are.
+      episodes: (shared, pieces of one task) -> Episode of [1, ...].
+    """
+    way, transductive = config.eval.way, config.eval.transductive
     config = config.copy_and_resolve_references()
     # The result of every step is what training on it would look at.
     config.outer.update(loss="every", objective="meta")
@@ -42,10 +48,29 @@ def make_look(
     config.inner.steps = 0
     still = systems.build(config, way, transductive)
 
-    def one(meta, episode):
-        return look(learner, still, meta, episode)
+    def one(meta, shared, pieces):
+        episode = jax.tree.map(lambda x: x[0], episodes(shared, pieces))
+        return episode, look(learner, still, meta, episode)
 
-    return jax.jit(jax.vmap(one, (None, 0)))
+    return jax.jit(one)
+
+
+def make_comparison(
+    learner: Learner, episodes: Callable[[Any, Any], Episode]
+) -> Callable[[Any, Any, Any, Any], tuple[jax.Array, jax.Array]]:
+    """Compiles (meta, shared, pieces, others) -> logits of both.
+
+    Those [Q, N] of the queries of one task, and those [O, N] of other inputs
+    [O, ...], by the network that was adapted to the task.
+    """
+
+    def compare(meta, shared, pieces, others):
+        episode = jax.tree.map(lambda x: x[0], episodes(shared, pieces))
+        adapted = learner.adapt(meta, episode.support, episode.domain)
+        inside = learner.predict(adapted, episode.query.inputs)
+        return inside, learner.predict(adapted, others)
+
+    return jax.jit(compare)
 
 
 def look(learner: Learner, still: Learner, meta: Any, episode: Episode) -> Look:

@@ -265,11 +265,17 @@ def specialise(
       Compiled inputs [n, ...] -> log-probabilities of classes [n, N], or of
       the foreground [n, D, H, W, 1].
     """
-    adapted = jax.jit(learner.adapt)(meta, support)
+    adapt, log_odds = _specialising(learner)
+    return functools.partial(log_odds, adapt(meta, support))
+
+
+@functools.lru_cache(maxsize=8)
+def _specialising(learner):
+    """Compiles once what a learner does with one support set after another."""
     classes = learner.problem.classes
     to_odds = jax.nn.log_softmax if classes else jax.nn.log_sigmoid
 
-    def log_odds(inputs):
+    def log_odds(adapted, inputs):
         return to_odds(learner.predict(adapted, inputs))
 
-    return jax.jit(log_odds)
+    return jax.jit(learner.adapt), jax.jit(log_odds)
