@@ -48,6 +48,7 @@ FIELDS: dict[str, Any] = {
         "blocks": 4,  # of a U-Net: resolutions
         "down": "pool",  # pool | stem | stride
         "norm": "group",  # group | support | none
+        "pretrained": "",  # start of the base network: a run
         "pool": "flat",  # flat | columns | mean
         "precision": "float32",  # float32 | bfloat16, of activations
     },
@@ -173,6 +174,11 @@ FIELDS: dict[str, Any] = {
         "confidence": 0.85,  # from which a prediction is a pseudo-label
         "pseudo": 150,  # pseudo-labels per class at most
         "transductive": False,
+        # Steps of Adam on the support set after the inner loop, and how many
+        # of its examples each sees; 0: all.
+        "finetune": 0,
+        "finetune_rate": 3e-3,
+        "finetune_batch": 0,
         "tolerance": 2.0,  # of surface Dice, in the unit of the data
     },
     "run": {

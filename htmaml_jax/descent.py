@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from htmaml_jax.inner import sgd
 from htmaml_jax.outer import gradients, losses, mixing
@@ -79,6 +83,44 @@ class Descent(Slots):
                 _, stats = self.support_pass(params, support, classes, shuffle)
             found.append(Adapted(params, stats, classes))
         return found, losses.step_weights(len(found), progress)
+
+    def tune(self, adapted: Adapted, support) -> Adapted:
+        """Takes `eval.finetune` steps of Adam after the inner loop.
+
+        Not learned through: what is for use alone. Each step sees
+        `eval.finetune_batch` examples of the support set, in turn, or all.
+        """
+        wanted, classes = self.config.eval, adapted.classes
+        if not wanted.finetune:
+            return adapted
+        flat = flatten_dict(adapted.params, sep="/")
+        moving = {
+            k: x
+            for k, x in flat.items()
+            if re.fullmatch(self.config.inner.over, k)
+        }
+        count = len(support.targets)
+        batch = min(wanted.finetune_batch or count, count)
+        optimizer = optax.adam(wanted.finetune_rate)
+
+        def loss(moving, part):
+            params = unflatten_dict({**flat, **moving}, sep="/")
+            return self.support_pass(params, part, classes)[0]
+
+        def step(carry, at):
+            moving, state = carry
+            rows = (at * batch + jnp.arange(batch)) % count
+            part = jax.tree.map(lambda x: x[rows], support)
+            grads = jax.grad(loss)(moving, part)
+            updates, state = optimizer.update(grads, state)
+            return (optax.apply_updates(moving, updates), state), None
+
+        start = moving, optimizer.init(moving)
+        (moving, _), _ = jax.lax.scan(step, start, jnp.arange(wanted.finetune))
+        params, stats = unflatten_dict({**flat, **moving}, sep="/"), {}
+        if adapted.stats:
+            _, stats = self.support_pass(params, support, classes)
+        return Adapted(params, stats, classes)
 
     def predict(
         self,

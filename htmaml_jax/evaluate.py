@@ -158,10 +158,14 @@ def evaluate(
         benchmark = f"multimodal-{info['part'] if own else benchmark}"
     if judged.domain:
         mark = f"{judged.domain}-{mark}"
+    variant = transfer.VARIANTS[judged.support]
+    if judged.finetune:
+        variant = f"{'' if variant == 'default' else variant + '+'}tuned"
+        variant += str(judged.finetune)
     return {
         "benchmark": benchmark,
         "system": config.system,
-        "variant": transfer.VARIANTS[judged.support],
+        "variant": variant,
         "seed": config.run.seed,
         "split": judged.split,
         "way": judged.way,

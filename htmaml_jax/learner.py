@@ -97,7 +97,7 @@ class Learner(Objective):
           read: another task's support for the embedding, as a control.
         """
         start = self.start(meta, support, domain, read)
-        return self.polish(start, support)[0][-1]
+        return self.tune(self.polish(start, support)[0][-1], support)
 
     def score(
         self, meta: Any, episode: Episode, read: Batch | None = None

@@ -43,14 +43,14 @@ eval.rounds eval.pseudo data.side
 """
 _ABOVE_ZERO = """
 outer.rate outer.clip train.val_every pretrain.rate pretrain.temperature
-pretrain.crop outer.exchange.temperature outer.exchange.share
+pretrain.crop eval.finetune_rate outer.exchange.temperature outer.exchange.share
 """
 _NOT_NEGATIVE = """
 inner.steps inner.size inner.clip embed.clusters embed.reconstruct run.chunk
 run.devices outer.decay hyper.scale hyper.move_penalty outer.augment.gain
 pretrain.decay pretrain.gain outer.augment.noise data.spacing eval.tolerance
 outer.auxiliary outer.exchange.weight outer.exchange.layer outer.shuffle
-outer.mix data.limit
+outer.mix data.limit eval.finetune eval.finetune_batch
 """
 _SHARES = """
 outer.warmup outer.floor outer.second_from outer.augment.roll

@@ -69,7 +69,7 @@ def train(config, workdir: epath.Path) -> dict:
     import jax
     import numpy as np
 
-    from htmaml_jax import domain, evaluate, pretrain, results, systems
+    from htmaml_jax import domain, evaluate, results, starts, systems
     from htmaml_jax.data import find
     from htmaml_jax.run import checkpoints, hosts, logs, machine, signals, step
     from htmaml_jax.run import mesh as meshes
@@ -104,11 +104,8 @@ def train(config, workdir: epath.Path) -> dict:
     shared = meshes.replicate(mesh, source.shared)
     blank = find.blank_episode(config.data)
     state = step.init_state(learner, optimizer, key, blank)
-    if config.embed.pretrained and not begun:
-        meta = pretrain.install(state.meta, config, table.splits)
-        state = state._replace(meta=meta)
-    if config.hyper.pretrained and not begun:
-        meta = pretrain.install_trunk(state.meta, config)
+    if not begun:
+        meta = starts.install(state.meta, config, table.splits)
         state = state._replace(meta=meta)
     state = meshes.replicate(mesh, state)
     sizes = systems.sizes(state.meta)

@@ -8,7 +8,7 @@ import tiny
 from small import fields_of
 from test_config import refused
 
-from htmaml_jax import evaluate, pretrain, train
+from htmaml_jax import evaluate, pretrain, starts, train
 from htmaml_jax.config import default
 from htmaml_jax.data import sources
 from htmaml_jax.outer.augment import Strengths
@@ -94,7 +94,7 @@ def test_what_cannot_be_started_from(encoder, data, tmp_path):
     config = default()
     config.embed.pretrained = str(encoder)
     held_out = {"test": known["train"][:1]}
-    refused(lambda: pretrain.install({}, config, held_out), "has met 1")
+    refused(lambda: starts.encoder({}, config, held_out), "has met 1")
     assert not (tmp_path / "run").exists()
     refused(
         lambda: pretrain.main(arguments(data, encoder)), "use another --workdir"

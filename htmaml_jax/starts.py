@@ -1,0 +1,135 @@
+"""What a run starts from where not from chance: parts of earlier runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from etils import epath
+
+from htmaml_jax import evaluate
+from htmaml_jax.errors import UserError
+from htmaml_jax.run import checkpoints, joint
+from htmaml_jax.run import workdir as workdirs
+
+
+def install(meta: Any, config: Any, splits: Any) -> Any:
+    """Returns meta with the starts that a config names.
+
+    Args:
+      meta: fresh from `Learner.init`.
+      config: of this run.
+      splits: split name -> its classes.
+    """
+    if config.net.pretrained:
+        meta = base(meta, config, splits)
+    if config.embed.pretrained:
+        meta = encoder(meta, config, splits)
+    if config.hyper.pretrained:
+        meta = trunk(meta, config)
+    return meta
+
+
+def base(meta: Any, config: Any, splits: Any) -> Any:
+    """Returns meta with the base network of the run `net.pretrained`.
+
+    The network at the end of that run; its head stays behind where it is of
+    another form.
+
+    Raises:
+      UserError: that folder holds no run, a network of another form, or one
+        that has met classes which this run holds out.
+    """
+    place = epath.Path(config.net.pretrained)
+    info, found, old = evaluate.restore(place, "latest")
+    refuse_held_out(place, info, splits)
+    if "domain" in (old.hyper.kind, config.hyper.kind):
+        raise UserError(
+            f"net.pretrained {place}: there is one network per domain with "
+            "hyper.kind=domain, none to start from."
+        )
+    found, own = found["base"], meta["base"]
+    if shapes(found["body"]) != shapes(own["body"]):
+        raise UserError(
+            f"net.pretrained {place} has another network (net.kind="
+            f"{old.net.kind}, width={old.net.width}, blocks={old.net.blocks}, "
+            f"down={old.net.down}); make net.* and the inputs alike."
+        )
+    alike = shapes(found["head"]) == shapes(own["head"])
+    head = (found if alike else own)["head"]
+    return {**meta, "base": {"body": found["body"], "head": head}}
+
+
+def shapes(tree: Any) -> Any:
+    """Returns a tree of parameters as one of their shapes."""
+    return jax.tree.map(lambda x: x.shape, tree)
+
+
+def refuse_held_out(place: Any, info: Any, splits: Any) -> None:
+    """Refuses what learned from classes that this run holds out."""
+    seen = {"train": info["data"]["splits"].get("train", ())}
+    for split in ("validation", "test"):
+        workdirs.refuse_seen_classes(place, seen, splits, split)
+
+
+def encoder(meta: Any, config: Any, splits: Any) -> Any:
+    """Returns meta with the encoder's start from `embed.pretrained`.
+
+    Raises:
+      UserError: that folder holds no encoder of this size, or one that has
+        met classes which this run holds out.
+    """
+    place = epath.Path(config.embed.pretrained)
+    if not place.is_dir():
+        raise UserError(f"embed.pretrained {place} is not a folder.")
+    saved = checkpoints.Checkpoints(place)
+    info = saved.info("latest")
+    if "scores" not in info:
+        raise UserError(
+            f"embed.pretrained {place} is no workdir of "
+            "htmaml_jax.pretrain; give one."
+        )
+    # What it learned from, without labels, must be training here, too.
+    refuse_held_out(place, info, splits)
+    like = jax.eval_shape(lambda: {"body": meta["embed"]["body"]})
+    old = info["config"]
+    for path in ("data.channels", "net.blocks", "embed.width"):
+        group, name = path.split(".")
+        if old[group][name] != config[group][name]:
+            raise UserError(
+                f"embed.pretrained {place} has {path}={old[group][name]}, "
+                f"this run {config[group][name]}; make them alike."
+            )
+    body = saved.meta("latest", like)["body"]
+    saved.close()
+    return {**meta, "embed": {**meta["embed"], "body": body}}
+
+
+def trunk(meta: Any, config: Any) -> Any:
+    """Returns meta with the generator's trunk from `hyper.pretrained`.
+
+    Raises:
+      UserError: that folder holds no run of several domains, or a trunk of
+        another size.
+    """
+    place = epath.Path(config.hyper.pretrained)
+    if not place.is_dir():
+        raise UserError(f"hyper.pretrained {place} is not a folder.")
+    saved = checkpoints.Checkpoints(place)
+    info = saved.info("latest")
+    shared, own = joint.split(meta)
+    if not shared or not info["config"].get("joint", {}).get("shared"):
+        raise UserError(
+            f"hyper.pretrained {place} and system {config.system} share no "
+            "trunk; give a run of configs/multimodal.py, and a system with a "
+            "generator."
+        )
+    if not info["config"]["joint"]["parts"]:
+        raise UserError(
+            f"hyper.pretrained {place} is a run of one domain; give one of "
+            "configs/multimodal.py."
+        )
+    like = jax.eval_shape(lambda: shared)
+    shared = saved.part("latest", "trunk", like)
+    saved.close()
+    return joint.merge(shared, own)

@@ -1,0 +1,112 @@
+"""Runs that start from another's network, and tuning after the inner loop."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import small
+import tiny
+
+from htmaml_jax import evaluate, starts, systems, train
+from htmaml_jax.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return tiny.write_clips(tmp_path_factory.mktemp("starts") / "clips")
+
+
+@pytest.fixture(scope="module")
+def first(clips):
+    run = clips.parent / "first"
+    fields = {"system": "finetune", "train.steps": 3}
+    train.main(tiny.arguments(clips, run, **fields))
+    return run
+
+
+def base_of(run):
+    return evaluate.restore(run, "latest")[1]["base"]
+
+
+def test_training_starts_from_another_network(clips, first, tmp_path):
+    fields = {"net.pretrained": first, "train.steps": 1}
+    still, moved = tmp_path / "still", tmp_path / "moved"
+    frozen = {"outer.frozen": "base/.*"}
+    train.main(tiny.arguments(clips, still, **fields, **frozen))
+    old = base_of(first)
+    jax.tree.map(np.testing.assert_array_equal, base_of(still), old)
+    train.main(tiny.arguments(clips, moved, **fields | {"train.steps": 3}))
+    apart = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), base_of(moved), old)
+    # Two updates of 1e-3 at most: it cannot have begun elsewhere.
+    assert 0 < max(jax.tree.leaves(apart)) < 4e-3
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"net.width": 16}, "another network .*width=8"),
+        ({"net.pretrained": "no"}, "no is not a folder"),
+    ],
+)
+def test_what_cannot_be_started_from(clips, first, tmp_path, fields, words):
+    fields = {"net.pretrained": first, "train.steps": 1} | fields
+    with pytest.raises(UserError, match=words):
+        train.main(tiny.arguments(clips, tmp_path / "run", **fields))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_that_met_classes_held_out_is_refused(first):
+    info, meta, config = evaluate.restore(first, "latest")
+    config.unlock()
+    config.net.pretrained = str(first)
+    splits = {"test": info["data"]["splits"]["train"][:2]}
+    with pytest.raises(UserError, match="has met 2 of these test classes"):
+        starts.base(meta, config, splits)
+
+
+@pytest.mark.parametrize("batch", [0, 3])
+def test_tuning_is_adam_on_the_support_set(batch):
+    """Against a loop by hand, whose examples take turns."""
+    source, _ = small.numbers_data()
+    pieces = next(source.pieces(0, 1))
+    episode = jax.tree.map(
+        lambda x: x[0], source.episodes(source.shared, pieces)
+    )
+    more = {"eval__finetune_rate": 0.01, "eval__finetune_batch": batch}
+    plain, tuned = (
+        systems.build(
+            small.fields_of("maml", True, eval__finetune=n, **more), 1
+        )
+        for n in (0, 4)
+    )
+    meta = plain.init(jax.random.key(0), episode)
+    support = episode.support
+    got = tuned.adapt(meta, support)
+    adapted = plain.adapt(meta, support)
+    params, optimizer = adapted.params, optax.adam(0.01)
+    state = optimizer.init(params)
+    order = np.arange(100) % 10
+    for k in range(4):
+        rows = order[k * batch : (k + 1) * batch] if batch else order[:10]
+        part = jax.tree.map(lambda x, rows=rows: x[rows], support)
+        grads = jax.grad(
+            lambda p, part=part: plain.support_pass(p, part, adapted.classes)[0]
+        )(params)
+        updates, state = optimizer.update(grads, state)
+        params = optax.apply_updates(params, updates)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        got.params,
+        params,
+    )
+
+
+def test_a_result_says_that_it_was_tuned(first):
+    few = ("eval.episodes", "4")
+    tuned = [few, ("eval.finetune", "2")]
+    found = evaluate.evaluate(first, "latest", tuned)
+    assert found["variant"] == "tuned2"
+    assert found["config"]["eval"]["finetune"] == 2
+    plain = evaluate.evaluate(first, "latest", [few])
+    assert plain["variant"] == "default"
