@@ -23,7 +23,7 @@ def get_config(arg=None):
     """Returns the config; `arg` is the text after the colon."""
     c = config.default()
     c.data.update(name="synthseg+acdc", way=1, shot=1, query=2, side=32)
-    c.eval.update(way=1, shot=1, query=5, episodes=200)
+    c.eval.update(way=1, shot=1, query=5, episodes=200, finetune_batch=2)
     c.net.update(kind="unet", output="voxels", width=8, blocks=3, down="stem")
     c.inner.update(steps=3, size=0.5)
     c.outer.rate = 3e-3

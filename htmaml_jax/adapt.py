@@ -189,7 +189,10 @@ def _padded(inputs):
 
 
 def load(
-    workdir: str | pathlib.Path, series: str = "best", encoder: str = ""
+    workdir: str | pathlib.Path,
+    series: str = "best",
+    encoder: str = "",
+    finetune: int = 0,
 ) -> Model | VolumeModel:
     """Loads a trained model from the workdir of a run.
 
@@ -197,8 +200,11 @@ def load(
       workdir: folder written by train.
       series: "best" by validation, or "latest".
       encoder: of texts, where its folder is not where it was in training.
+      finetune: steps of Adam on the support set after the inner loop; the
+        run's `eval.finetune_rate` and `eval.finetune_batch` say how.
     """
     moved = [("data.encoder", encoder)] if encoder else []
+    moved += [("eval.finetune", str(finetune))] if finetune else []
     restored = evaluate.restore(epath.Path(workdir), series, moved)
     _, meta, config = restored
     if needs_domain(config):

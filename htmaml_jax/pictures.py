@@ -62,7 +62,7 @@ def write(
     seen = jax.tree.map(lambda *x: np.stack(x), *seen)
     folder.mkdir(parents=True, exist_ok=True)
     metric = losses.PROBLEMS[config.net.output].metric
-    made = {"steps": steps(seen.scores, metric)}
+    made = {"steps": steps(seen.scores, metric, config.eval.finetune)}
     classes = config.net.output == "classes"
     if volumes:
         names = np.array(table.classes)[table.of_split(config.eval.split)]
@@ -110,13 +110,19 @@ def families(table: Any, names: Sequence[str]) -> list[str]:
     ]
 
 
-def steps(scores: np.ndarray, metric: str) -> Any:
-    """Draws the metric [E, K + 1] before and after each inner step."""
+def steps(scores: np.ndarray, metric: str, tuned: int = 0) -> Any:
+    """Draws the metric [E, K + 1] before and after each inner step.
+
+    With `tuned`, the last is after so many steps of tuning.
+    """
     figure, axes = _figure(5, 3.5)
     x = np.arange(scores.shape[1])
     half = [half_width(scores[:, k]) for k in x]
     axes.errorbar(x, scores.mean(0), half, marker="o", capsize=3)
-    axes.set_xticks(x)
+    names = [str(k) for k in x]
+    if tuned:
+        names[-1] = f"tuned {tuned}"
+    axes.set_xticks(x, names)
     axes.set_xlabel("inner steps")
     axes.set_ylabel(f"{metric} on queries")
     axes.set_title(f"{len(scores)} tasks, 95 % CI")

@@ -74,19 +74,22 @@ def test_door_draws_what_it_judged(run, capsys):
         assert np.ptp(np.asarray(Image.open(path).convert("L"))) > 100
 
 
-def test_the_last_step_is_what_is_judged(run):
+@pytest.mark.parametrize("tuned", [0, 2])
+def test_the_last_step_is_what_is_judged(run, tuned):
     from htmaml_jax.data import find
     from htmaml_jax.data.table import Scale
     from htmaml_jax.run import look
 
-    result = evaluate.evaluate(run, overrides=[("eval.episodes", "4")])
-    info, meta, config = evaluate.restore(run)
+    wanted = [("eval.episodes", "4"), ("eval.finetune", str(tuned))]
+    result = evaluate.evaluate(run, overrides=wanted)
+    info, meta, config = evaluate.restore(run, overrides=wanted)
     table = find.load(config.data).standardised(Scale(*info["data"]["scale"]))
     shape = find.fixed_shape(config.eval)
     source = find.source(table, shape, "test", 0, "device")
-    episodes = jax.jit(source.episodes)(source.shared, np.arange(4, dtype="i4"))
-    seen = look.make_look(config, config.eval.way)(meta, episodes)
-    count = config.inner.steps + 1
+    see, pieces = look.make_look(config, source.episodes), source.pieces(0, 1)
+    every = [see(meta, source.shared, next(pieces))[1] for _ in range(4)]
+    seen = jax.tree.map(lambda *x: np.stack(x), *every)
+    count = config.inner.steps + 1 + (tuned > 0)
     assert seen.scores.shape == (4, count)
     np.testing.assert_allclose(seen.scores[:, -1], result["values"], atol=1e-4)
     # The generator sees every task in another way.

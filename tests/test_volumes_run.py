@@ -16,6 +16,7 @@ from htmaml_jax import (
     evaluate,
     fillings,
     limits,
+    slices,
     surfaces,
     systems,
     train,
@@ -23,7 +24,7 @@ from htmaml_jax import (
 from htmaml_jax.adapt_volumes import tiled
 from htmaml_jax.data import find
 from htmaml_jax.embed.volume_encoder import VolumeEncoder, shrink
-from htmaml_jax.episode import Batch
+from htmaml_jax.episode import Batch, Episode
 from htmaml_jax.errors import UserError
 from htmaml_jax.hyper import heads
 from htmaml_jax.outer import losses
@@ -58,6 +59,38 @@ def test_results_tell_structures_and_volumes_apart(run):
     asked = table.masks.cases[rows[:, 0]].ravel()
     again = np.mean([weights[case] for case in asked])
     assert again == pytest.approx(found["mean"], abs=1e-3)
+
+
+def test_sections_are_drawn_of_every_structure(run, capsys):
+    evaluate.main([str(run), "--pictures", "--config.eval.finetune=1"])
+    drawn = sorted(x.name for x in (run / "pictures").glob("*.png"))
+    table = find.load(evaluate.restore(run)[2].data)
+    (name,) = table.splits["test"]
+    kept = "".join(c if c.isalnum() else "-" for c in name)
+    assert drawn == ["steps.png", f"volumes-{kept}.png"]
+    said = capsys.readouterr().out
+    assert f"drawn: {run / 'pictures' / drawn[1]}" in said
+
+
+def test_sections_show_best_median_and_worst():
+    masks = np.zeros((5, 1, 8, 8, 8), int)
+    masks[:, :, 2:6, 2:6, 3:5] = 1
+    found = np.zeros((5, 2, 1, 8, 8, 8), bool)
+    for i, width in enumerate((1, 4, 2, 3, 0)):
+        found[i, 1, :, 2 : 2 + width, 2:6, 3:5] = True
+    query = [
+        Batch(np.zeros((1, 8, 8, 8, 1)), mask, np.ones(1)) for mask in masks
+    ]
+    episodes = [Episode(None, q, 0, 0, np.array([0])) for q in query]
+    (made,) = slices.figures(found, episodes, ["left one"]).items()
+    assert made[0] == "volumes-left-one"
+    said = [t.get_text() for a in made[1].axes for t in a.texts]
+    assert said == [
+        "best: Dice 0.00, then 1.00",
+        "median: Dice 0.00, then 0.67",
+        "worst: Dice 0.00, then 0.00",
+    ]
+    assert slices.fullest(masks[0, 0], 2) == 3
 
 
 def test_adapting_to_scans(run, tmp_path):

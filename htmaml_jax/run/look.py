@@ -20,7 +20,7 @@ class Look(NamedTuple):
       summary: [E] embedding of the task; empty without a generator.
       tokens: [N, D] those of its classes; empty likewise.
       outputs: [K + 1, Q, N] for the queries, before the first inner step and
-        after each.
+        after each; the last is after tuning where `eval.finetune` asks for it.
       scores: [K + 1] the query metric of each.
     """
 
@@ -87,6 +87,8 @@ def look(learner: Learner, still: Learner, meta: Any, episode: Episode) -> Look:
     passed = still.polish(start, support)[0]
     if learner.config.inner.steps:
         passed += learner.polish(start, support, training=True)[0]
+    if learner.config.eval.finetune:
+        passed.append(learner.tune(passed[-1], support))
     outputs = [learner.predict(a, query.inputs, query.mask) for a in passed]
     scores = [learner.problem.score(out, query) for out in outputs]
     summary, tokens = jnp.zeros(0), jnp.zeros((learner.way, 0))
