@@ -69,6 +69,7 @@ FIELDS: dict[str, Any] = {
         "pretrained": "",  # start of its trunk: a run of several domains
         "trunk": "transformer",  # transformer | mlp
         "head": "shared",  # shared | prototype (of classes)
+        "sharpness": 0.0,  # of prototypes: see heads.sharpened; 0: the sum
         "warmup": 0.0,  # share of training without the generator
         "blend": 0.0,  # share at which it is fully in
         "dim": 64,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax import flatten_util
 
 from htmaml_jax import fillings
 from htmaml_jax.embed.task import TaskEmbedding, gradient_means, statistics
@@ -53,6 +54,11 @@ class Start(NamedTuple):
     learned: dict[str, Any]
     fade: jax.Array | float
     loss: jax.Array | float
+
+
+def with_alpha(params: Any, alpha: jax.Array) -> dict[str, Any]:
+    """Puts the step sizes [A], if there are any, beside parameters."""
+    return {**params, "alpha": alpha} if alpha.size else dict(params)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -124,14 +130,27 @@ class Slots:
                 for k, x in learned.items()
             }
         shared = heads.spread(base, self.columns, self.alike)
-        if hyper.head == "prototype" and self.problem.grouped:
+        grouped = hyper.head == "prototype" and self.problem.grouped
+        if grouped and not self.generates:
             shared["head"] = self.prototypes(base, support)
         theta, rest, loss, fade = shared, {}, 0.0, 1.0
         if self.generates:
             seen = support if read is None else read
             task = self.read(meta, shared, seen, domain)
             loss = task.loss
-            theta = self.transform(base, meta["hyper"], task, shared, key)
+            alpha, unravel = flatten_util.ravel_pytree(learned.get("alpha"))
+
+            def transform(params):
+                return self.transform(meta["hyper"], task, params, alpha, key)
+
+            theta, sizes = transform(shared)
+            if learned:
+                learned = {**learned, "alpha": unravel(sizes)}
+            if grouped:
+                # Means of the features that this task will be judged by:
+                # those of the transformed body.
+                shared["head"] = self.prototypes(theta, support)
+                theta = {**theta, "head": transform(shared)[0]["head"]}
             if hyper.blend:
                 # MAML first, then the generator bit by bit (HyperMAML).
                 span = max(hyper.blend - hyper.warmup, 1e-6)
@@ -142,7 +161,11 @@ class Slots:
                 if self.config.inner.fade:
                     fade = 1 - part
             if through == "transform":
-                rest = {"hyper": meta["hyper"], "task": task._replace(loss=0.0)}
+                rest = {
+                    "hyper": meta["hyper"],
+                    "task": task._replace(loss=0.0),
+                    "alpha": alpha,
+                }
         stepping = shared if through == "transform" else theta
         variables = self.variables(stepping)
         flat = flatten_dict(stepping, sep="/")
@@ -171,19 +194,32 @@ class Slots:
         if fitted:
             params = adapters.apply(params, fitted)
         if "task" in rest:
-            # Families are laid out for one column; only shapes matter here.
-            params = self.transform(params, rest["hyper"], rest["task"], params)
+            given = [rest[name] for name in ("hyper", "task")]
+            params, _ = self.transform(*given, params, rest["alpha"])
         return params
 
-    def transform(self, base, hyper, task, params, key=None):
-        """Applies the generator; with a key dropout is on."""
-        return fillings.generator(self.config, base).apply(
+    def transform(self, hyper, task, params, alpha, key=None):
+        """Applies the generator; with a key dropout is on.
+
+        Args:
+          hyper: what the generator has learned.
+          task: its TaskEmbedding.
+          params: of the network, with a head for every class slot.
+          alpha: all step sizes as one vector, which a rule may name as well.
+          key: of dropout.
+
+        Returns:
+          Parameters and step sizes.
+        """
+        whole = with_alpha(params, alpha)
+        made = fillings.generator(self.config, whole).apply(
             {"params": hyper},
             task,
-            params,
+            whole,
             deterministic=key is None,
             rngs=None if key is None else {"dropout": key},
         )
+        return made, made.pop("alpha", alpha)
 
     def read(self, meta, start, support, domain):
         """Support set to task embedding."""
@@ -223,9 +259,10 @@ class Slots:
     def prototypes(self, base, support):
         """Makes a head from class means, or from both sides of a mask."""
         features = self.features(base, support)
+        sharpness = self.config.hyper.sharpness
         if self.problem.classes:
-            return heads.prototypes(features, support, self.way)
-        return heads.contrast(features, support)
+            return heads.prototypes(features, support, self.way, sharpness)
+        return heads.contrast(features, support, sharpness)
 
     def extra(self, start, support):
         """Numbers about weights and support gradients, where asked for.

@@ -236,3 +236,34 @@ def test_joint_training_tells_all_training_classes_apart(tiny_table):
     outputs = features @ meta["joint"]["kernel"] + meta["joint"]["bias"]
     right = np.argmax(outputs, axis=1) == tiny_table.labels[table]
     assert right.mean() > 0.9
+
+
+@pytest.mark.parametrize("sharpness", [0.0, 5.0])
+def test_a_head_of_prototypes_is_made_of_transformed_features(sharpness):
+    """Queries are judged by the transformed body; so must the means be."""
+    fields = fields_of(
+        "htmaml",
+        inner__steps=0,
+        hyper__head="prototype",
+        hyper__sharpness=sharpness,
+        hyper__rules=(("body/.*", "affine"),),
+    )
+    learner = systems.build(fields, WAY)
+    episode = draw_episode()
+    meta = draw_meta(learner, episode, np.random.default_rng(1))
+    support = episode.support
+    with jax.enable_x64(True):
+        adapted = learner.adapt(meta, support).params
+        inside = learner.features({"body": adapted["body"]}, support)
+        outside = learner.features(meta["base"], support)
+        logits = learner.predict(
+            learner.adapt(meta, support), support.inputs, support.mask
+        )
+    members = np.eye(WAY)[support.targets]
+    means = members.T @ inside / members.sum(0)[:, None]
+    assert np.max(np.abs(inside - outside)) > 1e-3
+    apart = -np.sum((inside[:, None] - means) ** 2, axis=-1)
+    apart *= sharpness / inside.shape[-1] if sharpness else 1
+    # Distances but for what is the same for all classes.
+    centred = (x - x.mean(1, keepdims=True) for x in (logits, apart))
+    np.testing.assert_allclose(*centred, rtol=1e-4, atol=1e-4)

@@ -27,13 +27,16 @@ def spread(base: Any, columns: int, classes: bool = True) -> Any:
     return {**base, "head": head}
 
 
-def prototypes(features: jax.Array, support: Batch, way: int) -> Any:
+def prototypes(
+    features: jax.Array, support: Batch, way: int, sharpness: float = 0.0
+) -> Any:
     """Makes the head whose logits are -|f - c_k|^2 but for a constant.
 
     Args:
       features: [S, F] of the support set.
       support: its Batch.
       way: class slots N.
+      sharpness: see `sharpened`.
 
     Returns:
       {"kernel": [F, N], "bias": [N]} from class means c_k: 2 c_k and
@@ -42,10 +45,29 @@ def prototypes(features: jax.Array, support: Batch, way: int) -> Any:
     members = one_hot(support, way)
     count = jnp.maximum(jnp.sum(members, axis=0), 1)
     means = features.T @ members / count
-    return {"kernel": 2 * means, "bias": -jnp.sum(means**2, axis=0)}
+    head = {"kernel": 2 * means, "bias": -jnp.sum(means**2, axis=0)}
+    return sharpened(head, sharpness)
 
 
-def contrast(features: jax.Array, support: Batch) -> Any:
+def sharpened(head: Any, sharpness: float) -> Any:
+    """Makes logits -sharpness times the mean, not the sum, over features.
+
+    The sum over some hundred features is a softmax that is sure of every
+    support example, so that no gradient is left for an inner loop.
+
+    Args:
+      head: {"kernel": [F, N], "bias": [N]} of squared distances.
+      sharpness: 0 leaves the sum.
+    """
+    if not sharpness:
+        return head
+    factor = sharpness / head["kernel"].shape[0]
+    return jax.tree.map(lambda x: factor * x, head)
+
+
+def contrast(
+    features: jax.Array, support: Batch, sharpness: float = 0.0
+) -> Any:
     """Makes the head whose logit is |f - c_0|^2 - |f - c_1|^2 for each voxel.
 
     What `prototypes` are for two classes, foreground c_1 and background c_0,
@@ -55,6 +77,7 @@ def contrast(features: jax.Array, support: Batch) -> Any:
     Args:
       features: [S, D, H, W, F] of the support set.
       support: its Batch, of masks [S, D, H, W].
+      sharpness: see `sharpened`.
 
     Returns:
       {"kernel": [F, 1], "bias": [1]}.
@@ -69,7 +92,8 @@ def contrast(features: jax.Array, support: Batch) -> Any:
 
     front, back = centre(inside), centre(1 - inside)
     bias = jnp.sum(back**2) - jnp.sum(front**2)
-    return {"kernel": 2 * (front - back)[:, None], "bias": bias[None]}
+    head = {"kernel": 2 * (front - back)[:, None], "bias": bias[None]}
+    return sharpened(head, sharpness)
 
 
 def movement(
