@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Trains systems side by side and evaluates them on identical episodes; skips
-# what results/ holds, so that it can be stopped and started again.
+# what results/ holds, so that it can be stopped and started again, and what
+# another copy of it is working on: one per core may run.
 # Usage: benchmarks/compare.sh CONFIG[:name=value,...] BENCHMARK SYSTEM ...
 #   SYSTEM   a preset, or preset+VARIANT:name=value,... for an ablation
 #   SEEDS, SHOTS, EPISODES, SERIES   variables; see below
@@ -13,6 +14,7 @@ benchmark=$2
 shift 2
 [[ $config == *.py ]] && config=$config:
 [[ $config == *: ]] || config=$config,
+mkdir -p runs
 for seed in ${SEEDS:-0 1 2}; do
     for spec in "$@"; do
         change=${spec#*:}
@@ -21,6 +23,8 @@ for seed in ${SEEDS:-0 1 2}; do
         system=${name%%+*}
         variant=${name#"$system"}
         run=runs/$benchmark-$name-s$seed
+        exec 9> "$run.lock"
+        flock --nonblock 9 || continue
         for shot in ${SHOTS:-1}; do
             for series in ${SERIES:-best}; do
                 mark=${variant#+}

@@ -12,7 +12,7 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from htmaml_jax.inner import sgd
-from htmaml_jax.outer import gradients, losses, mixing
+from htmaml_jax.outer import gradients, losses
 from htmaml_jax.slots import Adapted, Slots
 
 
@@ -22,9 +22,7 @@ class Descent(Slots):
 
     def support_pass(self, params, support, classes, shuffle=None):
         """Returns (support loss, norm statistics)."""
-        more = ()
-        if shuffle is not None:
-            more = (False, mixing.shuffling(shuffle, [support], self.way))
+        more = self.shuffled_by(shuffle, support)
         outputs, stats = self.network().apply(
             {"params": params},
             support.inputs,

@@ -49,6 +49,8 @@ class Objective(Descent):
             both = (episode.support, episode.query)
             both = jax.tree.map(lambda *x: jnp.concatenate(x), *both)
             episode = episode._replace(query=both)
+        query = episode.query
+        shuffle, answer = self.hardened(episode, second)
         start = self.start(
             meta,
             episode.support,
@@ -56,9 +58,8 @@ class Objective(Descent):
             other if self.shuffled else None,
             second,
             progress,
+            shuffle,
         )
-        query = episode.query
-        shuffle, answer = self.hardened(episode, second)
         adapted, weights = self.polish(
             start, episode.support, progress, True, shuffle
         )

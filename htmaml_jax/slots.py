@@ -16,7 +16,7 @@ from htmaml_jax.embed.task import TaskEmbedding, gradient_means, statistics
 from htmaml_jax.episode import present
 from htmaml_jax.hyper import heads
 from htmaml_jax.inner import adapters
-from htmaml_jax.outer import losses
+from htmaml_jax.outer import losses, mixing
 
 
 class Adapted(NamedTuple):
@@ -114,11 +114,21 @@ class Slots:
         """Returns the base network."""
         return fillings.network(self.config, columns or self.columns)
 
-    def start(self, meta, support, domain, read=None, key=None, progress=1.0):
+    def start(
+        self,
+        meta,
+        support,
+        domain,
+        read=None,
+        key=None,
+        progress=1.0,
+        shuffle=None,
+    ):
         """Fills embed and transform.
 
         With a key dropout is on, but not under through="transform", where
-        every inner step would meet the same transform.
+        every inner step would meet the same transform. Prototypes are made
+        of channels that are shuffled as those of the inner loop.
         """
         base, learned = meta["base"], meta["inner"]
         hyper, through = self.config.hyper, self.config.inner.through
@@ -132,7 +142,7 @@ class Slots:
         shared = heads.spread(base, self.columns, self.alike)
         grouped = hyper.head == "prototype" and self.problem.grouped
         if grouped and not self.generates:
-            shared["head"] = self.prototypes(base, support)
+            shared["head"] = self.prototypes(base, support, shuffle)
         theta, rest, loss, fade = shared, {}, 0.0, 1.0
         if self.generates:
             seen = support if read is None else read
@@ -149,7 +159,7 @@ class Slots:
             if grouped:
                 # Means of the features that this task will be judged by:
                 # those of the transformed body.
-                shared["head"] = self.prototypes(theta, support)
+                shared["head"] = self.prototypes(theta, support, shuffle)
                 theta = {**theta, "head": transform(shared)[0]["head"]}
             if hyper.blend:
                 # MAML first, then the generator bit by bit (HyperMAML).
@@ -256,9 +266,16 @@ class Slots:
         exact = jnp.promote_types(support.inputs.dtype, jnp.float32)
         return features.astype(exact)
 
-    def prototypes(self, base, support):
+    def shuffled_by(self, shuffle, support):
+        """Returns what bodies take behind their mask: (stored, change)."""
+        if shuffle is None:
+            return ()
+        return False, mixing.shuffling(shuffle, [support], self.way)
+
+    def prototypes(self, base, support, shuffle=None):
         """Makes a head from class means, or from both sides of a mask."""
-        features = self.features(base, support)
+        more = self.shuffled_by(shuffle, support)
+        features = self.features(base, support, *more)
         sharpness = self.config.hyper.sharpness
         if self.problem.classes:
             return heads.prototypes(features, support, self.way, sharpness)
