@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
-from jax import flatten_util
 
 from htmaml_jax import fillings
 from htmaml_jax.episode import Batch, Episode
@@ -16,7 +15,7 @@ from htmaml_jax.errors import UserError
 from htmaml_jax.hyper import heads, rules
 from htmaml_jax.inner import sgd
 from htmaml_jax.objective import Objective
-from htmaml_jax.slots import Adapted, with_alpha
+from htmaml_jax.slots import Adapted
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,10 +69,9 @@ class Learner(Objective):
                 shape = (self.config.data.domains, self.config.embed.dim)
                 meta["embed"]["domains"] = jax.random.normal(keys[3], shape)
             task = self.read(meta, start, support, 0)
-            alpha, _ = flatten_util.ravel_pytree(learned.get("alpha"))
-            hyper = fillings.generator(
-                self.config, with_alpha(base, alpha)
-            ).init(keys[2], task, with_alpha(start, alpha))
+            hyper = fillings.generator(self.config, base).init(
+                keys[2], task, start
+            )
             meta["hyper"] = hyper["params"]
         if self.config.outer.objective == "joint" and self.problem.joint:
             width = self.features(base, support).shape[-1]
@@ -114,5 +112,4 @@ class Learner(Objective):
         """Lists which family transforms which parameter."""
         if not self.generates:
             return []
-        alpha, _ = flatten_util.ravel_pytree(meta["inner"].get("alpha"))
-        return fillings.lines(self.config, with_alpha(meta["base"], alpha))
+        return fillings.lines(self.config, meta["base"])

@@ -72,7 +72,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "l2f": {
         **_MLP,
         "embed.kind": "gradient",
-        "hyper.rules": (("(body|head)/.*", "scalar"),),
+        "hyper.rules": ((".*", "scalar"),),
     },
     "alfa": {"inner.rule": "alfa"},
     # Vuorio et al., 2019: FiLM from an encoder that is blind to labels where

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jax import flatten_util
 
 from htmaml_jax import fillings
 from htmaml_jax.embed.task import TaskEmbedding, gradient_means, statistics
@@ -54,11 +53,6 @@ class Start(NamedTuple):
     learned: dict[str, Any]
     fade: jax.Array | float
     loss: jax.Array | float
-
-
-def with_alpha(params: Any, alpha: jax.Array) -> dict[str, Any]:
-    """Puts the step sizes [A], if there are any, beside parameters."""
-    return {**params, "alpha": alpha} if alpha.size else dict(params)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -148,19 +142,16 @@ class Slots:
             seen = support if read is None else read
             task = self.read(meta, shared, seen, domain)
             loss = task.loss
-            alpha, unravel = flatten_util.ravel_pytree(learned.get("alpha"))
 
             def transform(params):
-                return self.transform(meta["hyper"], task, params, alpha, key)
+                return self.transform(meta["hyper"], task, params, key)
 
-            theta, sizes = transform(shared)
-            if learned:
-                learned = {**learned, "alpha": unravel(sizes)}
+            theta = transform(shared)
             if grouped:
                 # Means of the features that this task will be judged by:
                 # those of the transformed body.
                 shared["head"] = self.prototypes(theta, support, shuffle)
-                theta = {**theta, "head": transform(shared)[0]["head"]}
+                theta = {**theta, "head": transform(shared)["head"]}
             if hyper.blend:
                 # MAML first, then the generator bit by bit (HyperMAML).
                 span = max(hyper.blend - hyper.warmup, 1e-6)
@@ -171,11 +162,7 @@ class Slots:
                 if self.config.inner.fade:
                     fade = 1 - part
             if through == "transform":
-                rest = {
-                    "hyper": meta["hyper"],
-                    "task": task._replace(loss=0.0),
-                    "alpha": alpha,
-                }
+                rest = {"hyper": meta["hyper"], "task": task._replace(loss=0.0)}
         stepping = shared if through == "transform" else theta
         variables = self.variables(stepping)
         flat = flatten_dict(stepping, sep="/")
@@ -204,32 +191,18 @@ class Slots:
         if fitted:
             params = adapters.apply(params, fitted)
         if "task" in rest:
-            given = [rest[name] for name in ("hyper", "task")]
-            params, _ = self.transform(*given, params, rest["alpha"])
+            params = self.transform(rest["hyper"], rest["task"], params)
         return params
 
-    def transform(self, hyper, task, params, alpha, key=None):
-        """Applies the generator; with a key dropout is on.
-
-        Args:
-          hyper: what the generator has learned.
-          task: its TaskEmbedding.
-          params: of the network, with a head for every class slot.
-          alpha: all step sizes as one vector, which a rule may name as well.
-          key: of dropout.
-
-        Returns:
-          Parameters and step sizes.
-        """
-        whole = with_alpha(params, alpha)
-        made = fillings.generator(self.config, whole).apply(
+    def transform(self, hyper, task, params, key=None):
+        """Applies the generator; with a key dropout is on."""
+        return fillings.generator(self.config, params).apply(
             {"params": hyper},
             task,
-            whole,
+            params,
             deterministic=key is None,
             rngs=None if key is None else {"dropout": key},
         )
-        return made, made.pop("alpha", alpha)
 
     def read(self, meta, start, support, domain):
         """Support set to task embedding."""

@@ -1,5 +1,8 @@
 """Regression tasks: what was published, and the same from both sources."""
 
+import json
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from htmaml_jax import config, systems
+from htmaml_jax import config, systems, train
 from htmaml_jax.data import draw, find, functions
 from htmaml_jax.data.functions import FAMILIES
 from htmaml_jax.errors import UserError
@@ -133,3 +136,16 @@ def test_blank_episode_has_the_shapes_of_tasks():
     task = functions.build(np, FAMILIES[data.name], SHAPE, 0, 0, 0)
     assert jax.tree.map(np.shape, blank) == jax.tree.map(np.shape, task)
     assert systems.PRESETS
+
+
+def test_a_run_on_functions_ends_in_a_result(tmp_path):
+    """From the first step to the judged tasks, as the door does it."""
+    config_file = pathlib.Path(__file__).parent.parent / "configs/regression.py"
+    chosen = "system=maml,steps=3,train.tasks=2,run.chunk=2,net.width=8"
+    chosen += ",train.val_episodes=4,eval.episodes=12"
+    run = tmp_path / "run"
+    train.main([f"--config={config_file}:{chosen}", f"--workdir={run}"])
+    result = json.loads((run / "result.json").read_text())
+    assert (result["metric"], result["split"]) == ("mse", "test")
+    assert len(result["values"]) == 12 and min(result["values"]) > 0
+    assert result["by_domain"] == {}

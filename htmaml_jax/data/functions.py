@@ -40,6 +40,7 @@ class Functions:
       kinds: how many; a task's kind is its domain id.
       low: smallest input; the largest is 5.
       features: inputs of a function.
+      outside: functions have no inputs that are of no class.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Functions:
     features: int
     origin: str = "built-in functions"
     licence: str = "none needed"
+    outside: None = None
 
     @property
     def fingerprint(self) -> str:
