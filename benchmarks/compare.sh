@@ -5,6 +5,7 @@
 # Usage: benchmarks/compare.sh CONFIG[:name=value,...] BENCHMARK SYSTEM ...
 #   SYSTEM   a preset, or preset+VARIANT:name=value,... for an ablation
 #   SEEDS, SHOTS, EPISODES, SERIES   variables; see below
+#   WAY   classes of a test task, if not those that the config says
 # ESC-50: HTMAML_DATA=... SHOTS="1 5" SERIES="best latest" \
 #     benchmarks/compare.sh configs/asc.py:split=metaaudio esc50-metaaudio \
 #     maml htmaml
@@ -29,7 +30,7 @@ for seed in ${SEEDS:-0 1 2}; do
             for series in ${SERIES:-best}; do
                 mark=${variant#+}
                 [ "$series" = latest ] && mark=${mark:+$mark+}latest
-                file=$system${mark:++$mark}-*w${shot}s-s$seed.json
+                file=$system${mark:++$mark}-${WAY:-*}w${shot}s-s$seed.json
                 compgen -G "results/$benchmark/$file" > /dev/null && continue
                 # A finished run has its result; training it again would
                 # only judge it again.
@@ -40,7 +41,7 @@ for seed in ${SEEDS:-0 1 2}; do
                     --checkpoint "$series" --variant "$mark" \
                     --config.eval.split=test \
                     --config.eval.episodes="${EPISODES:-2000}" \
-                    --config.eval.shot="$shot"
+                    --config.eval.shot="$shot" ${WAY:+--config.eval.way="$WAY"}
             done
         done
     done

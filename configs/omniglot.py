@@ -28,4 +28,10 @@ def get_config(arg=None):
     c.net.update(down="stride", width=64)
     c.outer.rate = 3e-3
     c.train.update(steps=1000, tasks=4, val_every=0.1, val_episodes=100)
-    return config.parse(c, arg, full=FULL)
+    return config.parse(c, arg, tune, FULL)
+
+
+def tune(c):
+    """Sets what validation tasks chose."""
+    if c.system == "htmaml":
+        c.hyper.update(head="prototype", sharpness=10.0)

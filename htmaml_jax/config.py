@@ -114,7 +114,7 @@ def parse(
       full: fields of the form that "full" asks for, if the file has one.
     """
     pairs, large = [], {}
-    for item in filter(None, (arg or "").split(",")):
+    for item in filter(None, items(arg or "")):
         if item == "full" and full:
             large = full
             continue
@@ -130,6 +130,18 @@ def parse(
     for path, value in large.items():
         put(config, path, value)
     return override(config, [pair for pair in pairs if pair[0] != "system"])
+
+
+def items(arg: str) -> list[str]:
+    """Splits "a=1,b=(2, 3)" at the commas that stand in no bracket."""
+    found, depth = [""], 0
+    for letter in arg:
+        depth = max(0, depth + (letter in "([") - (letter in ")]"))
+        if letter == "," and depth == 0:
+            found.append("")
+        else:
+            found[-1] += letter
+    return found
 
 
 def override(

@@ -58,6 +58,15 @@ MAML = {"embed.kind": "none", "hyper.kind": "identity"}
         # Text stays text, whatever it looks like.
         ("data.dir=5", {"data.dir": "5"}),
         ("data.recording=a=(b)", {"data.recording": "a=(b)"}),
+        # Commas in brackets belong to the value.
+        (
+            'hyper.rules=(("a/.*", "gate"), ("b", "add")),way=3',
+            {
+                "hyper.rules": (("a/.*", "gate"), ("b", "add")),
+                "data.way": 3,
+                "eval.way": 3,
+            },
+        ),
     ],
 )
 def test_text_after_the_colon(arg, want):
