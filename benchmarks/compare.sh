@@ -33,9 +33,10 @@ for seed in ${SEEDS:-0 1 2}; do
                 file=$system${mark:++$mark}-${WAY:-*}w${shot}s-s$seed.json
                 compgen -G "results/$benchmark/$file" > /dev/null && continue
                 # A finished run has its result; training it again would
-                # only judge it again.
+                # only judge it again. Test tasks are for what comes then.
                 [ -f "$run/result.json" ] || python -m htmaml_jax.train \
-                    --workdir "$run" \
+                    --workdir "$run" --config.eval.split=validation \
+                    --config.eval.episodes=40 \
                     --config "${config}system=$system,seed=$seed${change:+,$change}"
                 python -m htmaml_jax.evaluate "$run" --out results \
                     --checkpoint "$series" --variant "$mark" \
