@@ -34,4 +34,4 @@ def get_config(arg=None):
 def tune(c):
     """Sets what validation tasks chose."""
     if c.system == "htmaml":
-        c.hyper.update(head="prototype", sharpness=10.0)
+        c.hyper.update(head="prototype", sharpness=30.0)
