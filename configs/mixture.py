@@ -55,3 +55,5 @@ def tune(c):
             ("body/norm.*", "affine"),
             ("head/kernel", "rows"),
         )
+        c.hyper.update(head="prototype", sharpness=30.0)
+        c.outer.mix = 0.5
