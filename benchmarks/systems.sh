@@ -23,8 +23,8 @@ SEEDS=0 $compare $functions regression6-0-5 \
     htmaml+no-reconstruction:embed.reconstruct=0.0 \
     htmaml+transformer:hyper.trunk=transformer,hyper.dropout=0.1 \
     htmaml+statistics:embed.statistics=True \
-    'htmaml+affine:hyper.rules=(("body/.*","affine"),("head/.*","add"))' \
-    'htmaml+low-rank:hyper.rules=(("body/.*kernel","lowrank(2)"),("head/.*","add"))' \
+    'htmaml+affine:hyper.rules=(("body/.*","affine"),)' \
+    'htmaml+low-rank:hyper.rules=(("body/.*kernel","lowrank(2)"),)' \
     maml+wide:net.width=362,run.chunk=1
 
 # Characters, 20 classes and, with the same networks, 5: 6 to 10 minutes.
@@ -40,4 +40,5 @@ $compare configs/mixture.py mixture mmaml htmaml
 SEEDS=0 $compare configs/mixture.py mixture \
     maml l2f kml tapt multi-maml protonet proto-maml \
     htmaml+shuffled:embed.control=shuffled \
-    htmaml+constant:embed.control=constant
+    htmaml+constant:embed.control=constant \
+    mmaml+prototype-mix:hyper.head=prototype,hyper.sharpness=30.0,outer.mix=0.5

@@ -1,0 +1,87 @@
+"""The scripts that train systems side by side, with a fake python."""
+
+from __future__ import annotations
+
+import fcntl
+import pathlib
+
+import pytest
+from fakes import calls, fakes, run
+
+__all__ = ["fakes"]  # pytest finds fixtures by name
+
+BENCHMARKS = pathlib.Path(__file__).resolve().parent.parent / "benchmarks"
+RULES = 'hyper.rules=(("body/.*","affine"),("head/.*","add"))'
+
+# Leaves what the doors leave: the result of a run, and that of a judgement.
+DOORS = """
+words = dict(zip(sys.argv, sys.argv[1:]))
+if "htmaml_jax.train" in sys.argv:
+    run = pathlib.Path(words["--workdir"])
+    run.mkdir(parents=True)
+    (run / "result.json").write_text("{}")
+else:
+    run = pathlib.Path(sys.argv[3])
+    *_, name, seed = run.name.split("-")
+    shot = sys.argv[-1].split("=")[1]
+    out = pathlib.Path("results/letters")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{name}-5w{shot}s-{seed}.json").write_text("{}")
+"""
+
+
+@pytest.fixture
+def compare(fakes, monkeypatch):
+    """Returns a function that compares systems on "letters"."""
+    fakes("python", DOORS)
+
+    def call(*systems, **variables):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        done = run(BENCHMARKS / "compare.sh", "c.py:a=1", "letters", *systems)
+        assert done.returncode == 0, done.stderr
+
+    return call
+
+
+def doors():
+    return [x[1].removeprefix("htmaml_jax.") for x in calls("python")]
+
+
+def test_what_results_hold_is_skipped(compare):
+    compare("maml", "htmaml", SEEDS="0 1", SHOTS="1 5")
+    once = ["train", "evaluate", "evaluate"]
+    assert doors() == once * 4
+    compare("maml", "htmaml")
+    assert doors() == once * 4
+    # One judgement that is missing does not train anything again.
+    pathlib.Path("results/letters/maml-5w5s-s1.json").unlink()
+    compare("maml", "htmaml")
+    assert doors() == once * 4 + ["evaluate"]
+
+
+def test_changes_reach_training_whole(compare):
+    compare(f"htmaml+film:{RULES}", SEEDS="3", SHOTS="1")
+    train, judge = calls("python")
+    assert train[-1] == f"c.py:a=1,system=htmaml,seed=3,{RULES}"
+    # Test tasks are met by the judgement alone.
+    assert "--config.eval.split=validation" in train
+    assert "--config.eval.split=test" in judge
+    assert judge[judge.index("--variant") + 1] == "film"
+
+
+def test_what_another_copy_is_training_is_left_to_it(compare, tmp_path):
+    (tmp_path / "runs").mkdir()
+    with open(tmp_path / "runs/letters-maml-s0.lock", "w") as taken:
+        fcntl.flock(taken, fcntl.LOCK_EX)
+        compare("maml", "anil", SEEDS="0", SHOTS="1")
+    assert [x[-1] for x in calls("python") if "htmaml_jax.train" in x] == [
+        "c.py:a=1,system=anil,seed=0"
+    ]
+
+
+def test_every_comparison_is_a_call_of_one_script():
+    text = (BENCHMARKS / "systems.sh").read_text()
+    assert run("bash", "-n", BENCHMARKS / "systems.sh").returncode == 0
+    for name in ("regression6-0-5", "modes5", "omniglot", "mixture"):
+        assert name in text
