@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import pathlib
+import shlex
 
 import pytest
 from fakes import calls, fakes, run
+
+from htmaml_jax import config, presets
 
 __all__ = ["fakes"]  # pytest finds fixtures by name
 
@@ -80,8 +83,16 @@ def test_what_another_copy_is_training_is_left_to_it(compare, tmp_path):
     ]
 
 
-def test_every_comparison_is_a_call_of_one_script():
+def test_every_system_is_compared_in_fields_that_exist():
     text = (BENCHMARKS / "systems.sh").read_text()
     assert run("bash", "-n", BENCHMARKS / "systems.sh").returncode == 0
-    for name in ("regression6-0-5", "modes5", "omniglot", "mixture"):
-        assert name in text
+    met = set()
+    for word in shlex.split(text.replace("\\\n", " "), comments=True):
+        name, _, change = word.partition(":")
+        system = name.split("+")[0]
+        if system in presets.PRESETS:
+            chosen = config.parse(config.default(), f"system={system},{change}")
+            assert chosen.system == system
+            met.add(system)
+    # Of the rest, two need classes with names, and one joint classes.
+    assert set(presets.PRESETS) - met == {"xmaml", "hatemaml", "prototype"}
