@@ -51,6 +51,9 @@ def tune(c):
         c.outer.rate = 3e-4
     if c.system == "htmaml":
         c.hyper.head = "prototype"
+        # One example is classified for sure, so that nothing teaches a step
+        # size; with five a step of 0.1 is too large.
+        c.inner.update(rates="fixed", size=0.02)
         c.hyper.rules = (
             ("body/.*dense.*kernel", "lowrank(4)"),
             ("body/.*norm.*", "affine"),

@@ -7,9 +7,10 @@ Data      Omniglot characters, ESC-50 sounds, Arabic words (both as log-mels),
 Command   python -m htmaml_jax.train --config configs/mixture.py
 Rivals    python -m htmaml_jax.train --config configs/mixture.py:system=maml
           One domain alone: configs/mixture.py:system=maml,data.name=omniglot
-Hardware  CPU, 2 cores, AMD EPYC
-Minutes   10, beside another run
-Result    see README.md
+Hardware  CPU, 1 of 2 cores, AMD EPYC
+Minutes   13
+Result    HT-MAML, three seeds, 2000 tasks: 64.4 ± 0.9 % 1-shot, 78.8 ± 0.8 %
+          5-shot; MMAML 63.9 and 77.0. Others: table of README.md
 """
 
 from htmaml_jax import config
