@@ -51,8 +51,7 @@ def tune(c):
         c.outer.rate = 3e-4
     if c.system == "htmaml":
         c.hyper.head = "prototype"
-        # One example is classified for sure, so that nothing teaches a step
-        # size; with five a step of 0.1 is too large.
+        # Such heads are sure of one example: nothing teaches a step size.
         c.inner.update(rates="fixed", size=0.02)
         c.hyper.rules = (
             ("body/.*dense.*kernel", "lowrank(4)"),
