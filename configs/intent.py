@@ -51,8 +51,8 @@ def tune(c):
         c.outer.rate = 3e-4
     if c.system == "htmaml":
         c.hyper.head = "prototype"
-        # Such heads are sure of one example: nothing teaches a step size.
-        c.inner.update(rates="fixed", size=0.02)
+        if c.net.kind == "vector":  # sure of one example: no step is learned
+            c.inner.update(rates="fixed", size=0.02)
         c.hyper.rules = (
             ("body/.*dense.*kernel", "lowrank(4)"),
             ("body/.*norm.*", "affine"),
