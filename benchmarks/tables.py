@@ -21,8 +21,9 @@ def table(found: list[dict]) -> str:
     """Returns Markdown: a table per benchmark, a row per system.
 
     The interval of a row is that of episodes averaged over training seeds;
-    the difference is paired with `htmaml` of the same variant; that of its
-    ablations with `htmaml` itself. Mixtures get a column per domain.
+    the difference is paired with `htmaml` of the same variant; where there is
+    none, and for its own ablations, with plain `htmaml`. Mixtures get a column
+    per domain.
     """
 
     def setting(x):
@@ -52,10 +53,11 @@ def table(found: list[dict]) -> str:
                 r[0]["variant"]: r for r in rows if r[0]["system"] == "htmaml"
             }
             for mine in rows:
-                base = ours.get(mine[0]["variant"])
+                plain = ours.get("default")
+                base = ours.get(mine[0]["variant"], plain)
                 ablation = mine[0]["system"] == "htmaml"
                 if base is mine and ablation:
-                    base = ours.get("default")
+                    base = plain
                 lines.append(_line(mine, base, domains))
             said += _closest(rows) + _recovered(rows)
         lines += said
