@@ -73,6 +73,16 @@ def test_changes_reach_training_whole(compare):
     assert judge[judge.index("--variant") + 1] == "film"
 
 
+def test_several_benchmarks_may_judge_the_same_runs(compare):
+    compare("maml", SEEDS="0", SHOTS="1", TRAINED="pages")
+    # What is judged in another way has another name in results.
+    compare("maml", SHOTS="5", JUDGE="--config.a=1 --config.b=2")
+    assert doors() == ["train", "evaluate", "evaluate"]
+    judge = calls("python")[-1]
+    assert judge[2] == "runs/pages-maml-s0"
+    assert judge[3:5] == ["--config.a=1", "--config.b=2"]
+
+
 def test_what_another_copy_is_training_is_left_to_it(compare, tmp_path):
     (tmp_path / "runs").mkdir()
     with open(tmp_path / "runs/letters-maml-s0.lock", "w") as taken:
