@@ -12,8 +12,12 @@ import speed_tables
 from htmaml_jax import files, results
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# The collection and the fold in the name of a benchmark.
-FOLDS = r"intent-(.+)-fold(\d)"
+# Benchmarks that share a table: the column, and the fold if there are any, in
+# their names.
+TOGETHER = {
+    "intents": r"intent-(.+)-fold(\d)",
+    "hate": r"(hate(?:check)?-\w+)()",
+}
 START, END = "<!-- {}: made by benchmarks/tables.py -->", "<!-- end -->"
 
 
@@ -65,25 +69,35 @@ def table(found: list[dict]) -> str:
     return "\n\n".join(tables)
 
 
-def folds_table(found: list[dict]) -> str:
-    """Returns Markdown: one table for all collections and folds of intents.
+def wide_table(found: list[dict], pattern: str) -> str:
+    """Returns Markdown: one table for several benchmarks, a column each.
 
     A cell is the mean over folds and seeds; the difference is paired over
-    the episodes of all folds that a row and `htmaml` have in common.
+    the episodes of all benchmarks that a row and the `htmaml` of the same
+    variant, or the plain one, have in common.
+
+    Args:
+      found: results.
+      pattern: of their benchmarks; its groups are column and fold.
     """
-    names = [re.fullmatch(FOLDS, x["benchmark"]) for x in found]
+    names = [re.fullmatch(pattern, x["benchmark"]) for x in found]
     sets = sorted({name[1] for name in names})
     rows: dict[tuple, dict[tuple, list[dict]]] = {}
     for name, x in zip(names, found, strict=True):
-        key = (x["way"], x["shot"], results.label(x))
+        key = (x["way"], x["shot"], x["variant"], results.label(x))
         episodes = tuple(x[name] for name in results.SAME)
         place = (name[1], name[2], episodes)
         rows.setdefault(key, {}).setdefault(place, []).append(x)
-    heads = ["setting", "system", "folds", "seeds", *sets, "mean"]
+    folds = ["folds"] if any(name[2] for name in names) else []
+    heads = ["setting", "system", *folds, "seeds", *sets, "mean"]
     heads += ["htmaml minus it", "minutes", "parameters"]
     lines = [_row(heads), _row(["---"] * len(heads))]
-    for (way, shot, label), places in sorted(rows.items()):
-        ours = rows.get((way, shot, "htmaml"), {})
+    for (way, shot, variant, label), places in sorted(
+        rows.items(), key=lambda row: (*row[0][:2], row[0][3])
+    ):
+        own = "htmaml" + ("" if variant == "default" else f"+{variant}")
+        ours = rows.get((way, shot, variant, own), {})
+        ours = ours or rows.get((way, shot, "default", "htmaml"), {})
         one = next(iter(places.values()))[0]
         shown = results.unit(one)
         means = {}
@@ -96,7 +110,7 @@ def folds_table(found: list[dict]) -> str:
             means[part] = np.mean(of_set) if of_set else None
         both = [place for place in places if place in ours]
         apart = ""
-        if both and label != "htmaml":
+        if both and ours is not places:
             each = [
                 np.mean([x["values"] for x in ours[place]], axis=0)
                 - np.mean([x["values"] for x in places[place]], axis=0)
@@ -111,7 +125,7 @@ def folds_table(found: list[dict]) -> str:
         cells = (
             results.setting(one),
             label,
-            ", ".join(sorted({fold for _, fold, _ in places})),
+            *(", ".join(sorted({p[1] for p in places})) for _ in folds),
             ", ".join(sorted({str(x["seed"]) for x in every})),
             *(
                 "" if x is None else f"{shown.factor * x:.{shown.places}f}"
@@ -215,13 +229,17 @@ def fill(readme: str, folder: pathlib.Path) -> str:
     """Returns a README with its tables made anew from a results folder."""
     speed = sorted((folder / "speed").glob("W?.json"))
     found = results.read_all(folder)
-    folds, others = [], []
+    parts: dict[str, list[dict]] = {"results": [], **{x: [] for x in TOGETHER}}
     for x in found:
-        of_fold = re.fullmatch(FOLDS, x["benchmark"])
-        (folds if of_fold else others).append(x)
+        names = [
+            name
+            for name, pattern in TOGETHER.items()
+            if re.fullmatch(pattern, x["benchmark"])
+        ]
+        parts[names[0] if names else "results"].append(x)
     tables = {
-        "results": table(others),
-        "intents": folds_table(folds),
+        "results": table(parts["results"]),
+        **{n: wide_table(parts[n], TOGETHER[n]) for n in TOGETHER if parts[n]},
         "speed": speed_tables.workloads(
             [files.read_json(path) for path in speed]
         ),

@@ -78,44 +78,67 @@ def test_results_are_whole():
         assert "dirty" not in found["commit"]
 
 
+def _result(system, benchmark, seed, values, variant="default"):
+    return {
+        "benchmark": benchmark,
+        "system": system,
+        "variant": variant,
+        "inductive": True,
+        "metric": "accuracy",
+        "seed": seed,
+        "way": 5,
+        "shot": 1,
+        "episodes_id": benchmark,
+        "split": "test",
+        "query": 5,
+        "episodes": len(values),
+        "values": values,
+        "mean": sum(values) / len(values),
+        "train": {"minutes": 1.0, "parameters": {"base": 7}},
+    }
+
+
+def _rows(table):
+    return [[x.strip() for x in line.split("|")] for line in table.split("\n")]
+
+
 def test_folds_become_one_table():
     """Cells are means over folds, differences pair what both have met."""
     import tables
 
-    def result(system, part, fold, seed, values):
-        return {
-            "benchmark": f"intent-{part}-fold{fold}",
-            "system": system,
-            "variant": "default",
-            "inductive": True,
-            "metric": "accuracy",
-            "seed": seed,
-            "way": 5,
-            "shot": 1,
-            "episodes_id": f"{part}-{fold}",
-            "split": "test",
-            "query": 5,
-            "episodes": len(values),
-            "values": values,
-            "mean": sum(values) / len(values),
-            "train": {"minutes": 1.0, "parameters": {"base": 7}},
-        }
+    found = [
+        _result("htmaml", "intent-liu-fold1", 0, [0.5, 0.7]),
+        _result("htmaml", "intent-liu-fold1", 1, [0.7, 0.9]),
+        _result("htmaml", "intent-liu-fold2", 0, [0.9, 0.9]),
+        _result("htmaml", "intent-hwu64-fold1", 0, [0.4, 0.4]),
+        _result("maml", "intent-liu-fold1", 0, [0.5, 0.6]),
+    ]
+    text = tables.wide_table(found, tables.TOGETHER["intents"])
+    *_, ours, maml = _rows(text)
+    # Fold 1 of liu: 0.7 over two seeds; fold 2: 0.9.
+    assert ours[2:8] == ["htmaml", "1, 2", "0, 1", "40.00", "80.00", "60.00"]
+    # hwu64 is missing, and so is a mean; (0.6, 0.8) minus (0.5, 0.6).
+    assert maml[2:8] == ["maml", "1", "0", "", "55.00", ""]
+    assert maml[8].startswith("+15.00 ±")
+
+
+def test_ways_to_be_judged_are_compared_with_their_like():
+    import tables
 
     found = [
-        result("htmaml", "liu", 1, 0, [0.5, 0.7]),
-        result("htmaml", "liu", 1, 1, [0.7, 0.9]),
-        result("htmaml", "liu", 2, 0, [0.9, 0.9]),
-        result("htmaml", "hwu64", 1, 0, [0.4, 0.4]),
-        result("maml", "liu", 1, 0, [0.5, 0.6]),
+        _result("htmaml", "hate-ar", 0, [0.5, 0.7]),
+        _result("maml", "hate-ar", 0, [0.4, 0.6]),
+        _result("htmaml", "hate-ar", 0, [0.3, 0.5], "zero-shot"),
+        _result("maml", "hate-ar", 0, [0.1, 0.3], "zero-shot"),
+        _result("htmaml", "hatecheck-it", 0, [0.5, 0.7]),
     ]
-    *_, ours, maml = tables.folds_table(found).splitlines()
-    cells = [x.strip() for x in ours.split("|")]
-    # Fold 1 of liu: 0.7 over two seeds; fold 2: 0.9.
-    assert cells[2:8] == ["htmaml", "1, 2", "0, 1", "40.00", "80.00", "60.00"]
-    cells = [x.strip() for x in maml.split("|")]
-    # hwu64 is missing, and so is a mean; (0.6, 0.8) minus (0.5, 0.6).
-    assert cells[2:8] == ["maml", "1", "0", "", "55.00", ""]
-    assert cells[8].startswith("+15.00 ±")
+    text = tables.wide_table(found, tables.TOGETHER["hate"])
+    heads, _, ours, zero, few, rival = _rows(text)
+    assert heads[2:7] == ["system", "seeds", "hate-ar", "hatecheck-it", "mean"]
+    assert ours[2:8] == ["htmaml", "0", "60.00", "60.00", "60.00", ""]
+    assert zero[2] == "htmaml+zero-shot"
+    assert few[7].startswith("+10.00 ±")
+    assert rival[7].startswith("+20.00 ±")
 
 
 def test_share_of_the_joint_loss_that_is_recovered():
