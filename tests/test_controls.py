@@ -53,17 +53,23 @@ def test_a_blend_goes_from_maml_to_the_generator():
     tasks = source.episodes(source.shared, np.arange(1, dtype=np.int32))
     task = jax.tree.map(lambda x: x[0], tasks)
     rng = np.random.default_rng(0)
-    meta = learner.init(jax.random.key(0), task)
+    meta = jax.jit(learner.init)(jax.random.key(0), task)
     meta = jax.tree.map(
         lambda x: x + 0.1 * rng.normal(size=x.shape).astype(x.dtype), meta
     )
     base = np.asarray(meta["base"]["head"]["kernel"])
+
+    @jax.jit
+    def at(progress):
+        start = learner.start(meta, task.support, 0, progress=progress)
+        return start.theta["head"]["kernel"], start.fade
+
     moves = []
     for progress in (0.1, 0.4, 0.6):
-        start = learner.start(meta, task.support, 0, progress=progress)
-        moves.append(np.asarray(start.theta["head"]["kernel"]) - base)
+        kernel, faded = at(progress)
+        moves.append(np.asarray(kernel) - base)
         fade = 1 - np.clip((progress - 0.2) / 0.4, 0, 1)
-        np.testing.assert_allclose(start.fade, fade, atol=1e-6)
+        np.testing.assert_allclose(faded, fade, atol=1e-6)
     assert not np.any(moves[0]) and np.any(moves[2])
     np.testing.assert_allclose(moves[1], moves[2] / 2, rtol=1e-4, atol=1e-6)
 
@@ -76,8 +82,9 @@ def test_fixed_step_sizes_are_not_learned(rates):
     tasks = source.episodes(source.shared, np.arange(1, dtype=np.int32))
     task = jax.tree.map(lambda x: x[0], tasks)
     key = jax.random.key(0)
-    meta = learner.init(key, task)
-    found = jax.grad(lambda m: learner.meta_loss(m, task, key)[0])(meta)
+    meta = jax.jit(learner.init)(key, task)
+    loss = jax.grad(lambda m: learner.meta_loss(m, task, key)[0])
+    found = jax.jit(loss)(meta)
     moved = any(np.any(x) for x in jax.tree.leaves(found["inner"]))
     assert moved == (rates == "layer")
     assert any(np.any(x) for x in jax.tree.leaves(found["base"]))
@@ -100,14 +107,16 @@ def test_controls_change_what_the_embedding_sees(control):
     source, data = numbers_data()
     tasks = source.episodes(source.shared, np.arange(2, dtype=np.int32))
     one, two = (jax.tree.map(lambda x, i=i: x[i], tasks) for i in range(2))
-    meta = learner.init(jax.random.key(0), one)
+    meta = jax.jit(learner.init)(jax.random.key(0), one)
     rng = np.random.default_rng(0)
     meta = jax.tree.map(
         lambda x: x + 0.3 * rng.normal(size=x.shape).astype(x.dtype), meta
     )
 
+    adapt = jax.jit(learner.adapt)
+
     def kernel(support, domain=0, read=None):
-        found = learner.adapt(meta, support, domain, read)
+        found = adapt(meta, support, domain, read)
         return np.asarray(found.params["body"]["dense0"]["kernel"])
 
     same = np.array_equal(kernel(one.support), kernel(two.support))
@@ -128,7 +137,8 @@ def test_shuffled_embeddings_are_of_the_next_task():
     tasks = source.episodes(source.shared, indices)
     each = [jax.tree.map(lambda x, i=i: x[i], tasks) for i in range(3)]
     rng = np.random.default_rng(0)
-    meta = learner.init(jax.random.key(0), each[0])
+    meta = jax.jit(learner.init)(jax.random.key(0), each[0])
+    score = jax.jit(learner.score)
     meta = jax.tree.map(
         lambda x: x + 0.1 * rng.normal(size=x.shape).astype(x.dtype), meta
     )
@@ -137,7 +147,7 @@ def test_shuffled_embeddings_are_of_the_next_task():
         run = step.make_eval_step(learner, source.episodes, mesh, 1, shuffled)
         found = run(meta, source.shared, indices)
         wanted = [
-            learner.score(meta, each[i], each[(i + shuffled) % 3].support)
+            score(meta, each[i], each[(i + shuffled) % 3].support)
             for i in range(3)
         ]
         np.testing.assert_allclose(found, wanted, rtol=1e-4)
@@ -150,7 +160,7 @@ def test_shuffled_embeddings_need_a_second_task():
     mesh = meshes.make_mesh(1, 1)
     run = step.make_eval_step(learner, source.episodes, mesh, 1, True)
     blank = find.blank_episode(fields.data)
-    meta = learner.init(jax.random.key(0), blank)
+    meta = jax.jit(learner.init)(jax.random.key(0), blank)
     with pytest.raises(UserError, match="two tasks"):
         run(meta, source.shared, np.arange(1, dtype=np.int32))
     assert isinstance(blank.support, Batch)

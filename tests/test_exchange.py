@@ -153,13 +153,14 @@ def test_terms_reach_the_network_and_the_metrics():
     episode = episode._replace(
         support=drawn(episode.support), query=drawn(episode.query)
     )
-    meta = learner.init(jax.random.key(0), episode)
+    meta = jax.jit(learner.init)(jax.random.key(0), episode)
     other = drawn(episode.support)
 
     def loss(meta, learner):
         return learner.meta_loss(meta, episode, jax.random.key(1), 1.0, other)
 
     gradient = jax.value_and_grad(loss, has_aux=True)
+    gradient = jax.jit(gradient, static_argnums=1)
     (value, metrics), grads = gradient(meta, learner)
     terms = {
         "auxiliary": 0.5,

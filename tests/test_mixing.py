@@ -125,8 +125,13 @@ def test_training_meets_hardened_tasks(gradient):
         config = fields.copy_and_resolve_references()
         config.outer.update(changes)
         learner = systems.build(config, 5)
-        meta = learner.init(jax.random.key(1), episode)
-        return learner.meta_loss(meta, episode, jax.random.key(2))[0]
+
+        @jax.jit
+        def first(episode):
+            meta = learner.init(jax.random.key(1), episode)
+            return learner.meta_loss(meta, episode, jax.random.key(2))[0]
+
+        return first(episode)
 
     plain, shuffled, mixed = loss(), loss(shuffle=1.0), loss(mix=1.0)
     assert np.isfinite([plain, shuffled, mixed]).all()

@@ -213,7 +213,7 @@ def test_joint_training_tells_all_training_classes_apart(tiny_table):
     tasks = make(source.shared, np.arange(20, dtype=np.int32))
     learner = systems.build(fields, 2, known=4)
     key = jax.random.key(0)
-    meta = learner.init(key, jax.tree.map(lambda x: x[0], tasks))
+    meta = jax.jit(learner.init)(key, jax.tree.map(lambda x: x[0], tasks))
     assert meta["joint"]["kernel"].shape[1] == 4
 
     def mean_loss(meta):
