@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Trains systems on hate speech in six languages and judges them in others, as
+# README.md says; skips what results/ holds.
+# Usage: HTMAML_DATA=... benchmarks/hate.sh SYSTEM ...
+#   SEEDS, SUPPORTS   variables: training seeds, what is adapted to
+set -euo pipefail
+cd "$(dirname "$0")/.."
+mkdir -p runs
+domains="hate-ar hate-hi hatecheck-nl hatecheck-it hatecheck-pl hatecheck-es"
+declare -A marks=([own]="" [train]=+zero-shot [none]=+unadapted
+    [pseudo]=+self-training)
+for seed in ${SEEDS:-0}; do
+    for system in "$@"; do
+        run=runs/hate-$system-s$seed
+        exec 9> "$run.lock"
+        flock --nonblock 9 || continue
+        # French chooses; the languages of the test are met once, below.
+        [ -f "$run/result.json" ] || python -m htmaml_jax.train \
+            --workdir "$run" --config.eval.split=validation \
+            --config.eval.domain=hate-fr \
+            --config "configs/hate.py:system=$system,seed=$seed"
+        for support in ${SUPPORTS:-own train pseudo}; do
+            for domain in $domains; do
+                file=$system${marks[$support]}-2w*s-s$seed.json
+                compgen -G "results/$domain/$file" > /dev/null ||
+                    python -m htmaml_jax.evaluate "$run" --out results \
+                        --config.eval.split=test \
+                        --config.eval.domain="$domain" \
+                        --config.eval.support="$support"
+            done
+        done
+    done
+done
