@@ -1,4 +1,4 @@
-"""Writes the tables of README.md from results/: python benchmarks/tables.py."""
+"""Writes the tables of README.md and results/README.md from results/."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 import speed_tables
+import summary
 
 from htmaml_jax import files, results
 
@@ -225,8 +226,8 @@ def _line(mine, base, domains):
     return _row(cells)
 
 
-def fill(readme: str, folder: pathlib.Path) -> str:
-    """Returns a README with its tables made anew from a results folder."""
+def fill(page: str, folder: pathlib.Path) -> str:
+    """Returns a page with its tables made anew from a results folder."""
     speed = sorted((folder / "speed").glob("W?.json"))
     found = results.read_all(folder)
     parts: dict[str, list[dict]] = {"results": [], **{x: [] for x in TOGETHER}}
@@ -238,26 +239,24 @@ def fill(readme: str, folder: pathlib.Path) -> str:
         ]
         parts[names[0] if names else "results"].append(x)
     tables = {
+        "summary": summary.table(found, TOGETHER),
         "results": table(parts["results"]),
         **{n: wide_table(parts[n], TOGETHER[n]) for n in TOGETHER if parts[n]},
-        "speed": speed_tables.workloads(
-            [files.read_json(path) for path in speed]
-        ),
-        "cost": speed_tables.cost(
-            files.read_json(folder / "speed/cost-asc.json")
-        ),
-        "growth": speed_tables.growth(
-            files.read_json(folder / "speed/growth.json")
-        ),
+        "speed": speed_tables.workloads([files.read_json(x) for x in speed]),
     }
+    for name in ("cost", "growth"):
+        stored = {"cost": "cost-asc"}.get(name, name)
+        measured = files.read_json(folder / f"speed/{stored}.json")
+        tables[name] = getattr(speed_tables, name)(measured)
     for name, text in tables.items():
         start = START.format(name)
-        head, rest = readme.split(start)
-        _, tail = rest.split(END, 1)
-        readme = f"{head}{start}\n{text}\n{END}{tail}"
-    return readme
+        if start in page:
+            head, rest = page.split(start)
+            _, tail = rest.split(END, 1)
+            page = f"{head}{start}\n{text}\n{END}{tail}"
+    return page
 
 
 if __name__ == "__main__":
-    path = ROOT / "README.md"
-    path.write_text(fill(path.read_text(), ROOT / "results"))
+    for path in (ROOT / "README.md", ROOT / "results/README.md"):
+        path.write_text(fill(path.read_text(), ROOT / "results"))

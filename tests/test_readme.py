@@ -46,10 +46,40 @@ def test_ten_lines_adapt_to_a_folder_of_clips(tmp_path, monkeypatch, capsys):
 def test_tables_agree_with_results():
     import tables
 
-    assert tables.fill(README, ROOT / "results") == README
+    full = (ROOT / "results/README.md").read_text()
+    for page in (README, full):
+        assert tables.fill(page, ROOT / "results") == page
     # A table without rows would agree too.
-    for start in ("**esc50-metaaudio**", "| W1 |"):
+    for start in ("| mixture |", "| W1 |"):
         assert start in README
+    for start in ("**esc50-metaaudio**", "5-way 1-shot | protonet"):
+        assert start in full
+
+
+def test_summary_names_the_best_rival():
+    import summary
+
+    found = [
+        _result("htmaml", "a", 0, [0.6, 0.8]),
+        _result("htmaml", "b", 0, [0.5, 0.7]),
+        _result("maml", "a", 0, [0.4, 0.5]),
+        _result("maml", "b", 0, [0.4, 0.5]),
+        _result("anil", "a", 0, [0.3, 0.5]),
+        _result("anil", "a", 1, [0.9, 0.7]),
+        _result("multi-maml", "a", 0, [1.0, 1.0]),
+        _result("maml", "a", 0, [1.0, 1.0], "an-ablation"),
+    ]
+    *_, a, b = _rows(summary.table(found, {}))
+    # Seeds of anil average to 0.6 in both tasks; an oracle is no rival.
+    assert a[1:4] == ["a", "5-way 1-shot", "accuracy, %"]
+    assert a[4].startswith("70.00 ±") and a[4].endswith("(1)")
+    assert a[6].startswith("anil: 60.00 ±") and a[6].endswith("(2)")
+    assert a[7].startswith("+10.00 ±")
+    assert b[6].startswith("maml: 45.00 ±")
+    # Together, anil has not met all that HT-MAML has.
+    _, _, both = _rows(summary.table(found, {"both": "[ab]"}))
+    assert both[1] == "both" and both[4].startswith("65.00 ±")
+    assert both[6].startswith("maml: 45.00 ±")
 
 
 def test_results_are_whole():

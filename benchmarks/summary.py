@@ -1,0 +1,94 @@
+"""The first table of README.md: HT-MAML beside MAML and its best rival."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+import numpy as np
+
+from htmaml_jax import results
+
+ORACLES = ("multi-maml",)  # are told what the others must find out
+HEADS = (
+    *("benchmark", "setting", "metric", "htmaml", "maml"),
+    *("closest rival", "htmaml minus it"),
+)
+
+
+def table(found: list[dict], together: dict[str, str]) -> str:
+    """Returns Markdown: a row per benchmark and setting.
+
+    Several seeds of a system are averaged episode by episode. Only rivals that
+    met all episodes that HT-MAML did have a place; of ablations none, but
+    `prototype`, whose only variant is what needs no training.
+
+    Args:
+      found: results.
+      together: name -> pattern of benchmarks that become one row, the mean of
+        all that both have met.
+    """
+
+    def key(x):
+        names = [n for n, p in together.items() if _is(p, x["benchmark"])]
+        name = names[0] if names else x["benchmark"]
+        return (name, x["way"], x["shot"], x["metric"])
+
+    rows = [f"| {' | '.join(HEADS)} |", f"|{'---|' * len(HEADS)}"]
+    kept = [x for x in found if x["inductive"] and _counts(x)]
+    for place, of_one in itertools.groupby(sorted(kept, key=key), key):
+        systems: dict[str, dict[tuple, list]] = {}
+        for x in of_one:
+            episodes = tuple(x[name] for name in results.SAME)
+            met = systems.setdefault(x["system"], {})
+            met.setdefault((x["benchmark"], episodes), []).append(x)
+        ours = systems.pop("htmaml", None)
+        rivals = {n: met for n, met in systems.items() if n not in ORACLES}
+        if ours:
+            rivals = {
+                n: r for n, r in rivals.items() if r.keys() == ours.keys()
+            }
+            if rivals:
+                rows.append(_row(place, ours, rivals))
+    return "\n".join(rows)
+
+
+def _is(pattern, name):
+    return re.fullmatch(pattern, name) is not None
+
+
+def _counts(x):
+    return x["variant"] == "default" or x["system"] == "prototype"
+
+
+def _row(place, ours, rivals):
+    one = next(iter(ours.values()))[0]
+    shown = results.unit(one)
+    best = max(rivals, key=lambda n: shown.better * _values(rivals[n]).mean())
+
+    def cell(met):
+        values = _values(met)
+        written = shown.write(values.mean(), results.half_width(values))
+        seeds = min(len(x) for x in met.values())
+        return f"{written} ({seeds})"
+
+    apart = _values(ours) - _values(rivals[best])
+    cells = (
+        place[0],
+        results.setting(one),
+        one["metric"] + ("," if shown.sign else "") + shown.sign,
+        cell(ours),
+        cell(rivals["maml"]) if "maml" in rivals else "",
+        f"{best}: {cell(rivals[best])}",
+        shown.write(apart.mean(), results.half_width(apart), "+"),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _values(met):
+    """Joins the episodes [n] of all benchmarks, averaged over seeds."""
+    each = [
+        np.mean([x["values"] for x in met[place]], axis=0)
+        for place in sorted(met)
+    ]
+    return np.concatenate(each)
