@@ -43,13 +43,13 @@ def table(found: list[dict], together: dict[str, str]) -> str:
             met = systems.setdefault(x["system"], {})
             met.setdefault((x["benchmark"], episodes), []).append(x)
         ours = systems.pop("htmaml", None)
-        rivals = {n: met for n, met in systems.items() if n not in ORACLES}
-        if ours:
-            rivals = {
-                n: r for n, r in rivals.items() if r.keys() == ours.keys()
-            }
-            if rivals:
-                rows.append(_row(place, ours, rivals))
+        rivals = {
+            name: met
+            for name, met in systems.items()
+            if name not in ORACLES and ours and met.keys() == ours.keys()
+        }
+        if rivals:
+            rows.append(_row(place, ours, rivals))
     return "\n".join(rows)
 
 

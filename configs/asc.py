@@ -8,7 +8,7 @@ Rivals    python -m htmaml_jax.train --config configs/asc.py:system=maml
 Hardware  CPU, 2 cores, AMD EPYC
 Minutes   6.8
 Result    animals, HT-MAML, seed 0, 2000 episodes: 45.3 ± 0.5 % 1-shot,
-          59.1 ± 0.5 % 5-shot. metaaudio: table of README.md
+          59.1 ± 0.5 % 5-shot. metaaudio: results/README.md
 """
 
 from htmaml_jax import config

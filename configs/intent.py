@@ -10,7 +10,7 @@ Rivals    python -m htmaml_jax.train --config configs/intent.py:system=maml
           Across languages: configs/intent.py:data.name=xsid,data.encoder=ngrams
 Hardware  CPU, 2 cores, AMD EPYC
 Minutes   2, beside another run
-Result    see README.md
+Result    see results/README.md
 """
 
 from htmaml_jax import config

@@ -10,7 +10,7 @@ Rivals    python -m htmaml_jax.train --config configs/mixture.py:system=maml
 Hardware  CPU, 1 of 2 cores, AMD EPYC
 Minutes   13
 Result    HT-MAML, three seeds, 2000 tasks: 64.4 ± 0.9 % 1-shot, 78.8 ± 0.8 %
-          5-shot; MMAML 63.9 and 77.0. Others: table of README.md
+          5-shot; MMAML 63.9 and 77.0. Others: results/README.md
 """
 
 from htmaml_jax import config
