@@ -41,6 +41,7 @@ def test_weights_fit_the_network(name):
     assert jax.tree.map(np.shape, params) == jax.tree.map(np.shape, like)
 
 
+@pytest.mark.slow
 def test_both_convolutions_agree(monkeypatch):
     monkeypatch.setattr(cases, "BLOCKS", 2)  # compiles in half the time
     found = {}
@@ -104,6 +105,7 @@ def test_one_command_writes_the_record(tmp_path, capsys):
     assert {"peak_mb", "temporary_mb", "loss", "flops"} < set(run)
 
 
+@pytest.mark.slow
 def test_growth_tables(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(cases, "BLOCKS", 1)
     monkeypatch.setattr("worker.use_threads", lambda count: None)
@@ -127,6 +129,7 @@ def test_parts_takes_the_layers_at_their_sizes(name):
     assert [int(np.prod(s)) for s in parts.spaces(case)] == positions
 
 
+@pytest.mark.slow
 def test_parts_times_a_layer(monkeypatch):
     monkeypatch.setattr(parts, "best", lambda f, *a: float(f(*a) is not None))
     row = parts.layer(tiny("W3"), (3, 3, 3, 1, 2), (4, 4, 4))
@@ -134,6 +137,7 @@ def test_parts_times_a_layer(monkeypatch):
     assert "| 3x3x3x1x2 | 4x4x4 |" in parts.table([row])
 
 
+@pytest.mark.slow
 def test_cost_sets_systems_beside_each_other(tmp_path):
     config = tmp_path / "tiny.py"
     config.write_text(

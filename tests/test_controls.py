@@ -99,7 +99,15 @@ def test_what_cannot_go_together_is_refused():
         config.choose(config.default(), "mamll")
 
 
-@pytest.mark.parametrize("control", ["none", "constant", "shuffled", "domain"])
+@pytest.mark.parametrize(
+    "control",
+    [
+        pytest.param("none", marks=pytest.mark.slow),
+        "constant",
+        "shuffled",
+        "domain",
+    ],
+)
 def test_controls_change_what_the_embedding_sees(control):
     fields = fields_of("htmaml", True, embed__control=control)
     fields.inner.steps = 0

@@ -134,6 +134,7 @@ def test_channels_of_a_network_are_exchanged(donated):
     np.testing.assert_allclose(got, pooled, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_terms_reach_the_network_and_the_metrics():
     fields = fields_of(
         "maml",

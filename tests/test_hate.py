@@ -255,6 +255,7 @@ def test_configs_that_cannot_work(text, words):
     refused(lambda: limits.check(parsed(text)), *words)
 
 
+@pytest.mark.slow
 def test_real_languages(real_data, monkeypatch):
     """Sizes after copies are gone, and no text in two places."""
     kept = {}

@@ -24,7 +24,7 @@ ON_CLASSES = sorted(set(systems.PRESETS) - {"xmaml", "hatemaml"})
 PROTOTYPES = {"protonet", "proto-maml", "prototype"}
 ON_NUMBERS = sorted(set(ON_CLASSES) - PROTOTYPES)
 # Compiling is what takes the time: the rest learn among the slow tests.
-QUICK = ("maml", "htmaml", "reptile", "mamlpp", "mmaml", "hsml", "tsa", "alfa")
+QUICK = ("maml", "htmaml", "reptile", "tsa")
 # Systems that keep the start of the publication they are from, which is not
 # MAML's.
 OWN_START = ("l2f", "hsml")

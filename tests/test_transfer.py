@@ -120,6 +120,7 @@ def test_joint_training_by_hand():
     assert not any(x.any() for x in jax.tree.leaves(got["inner"]))
 
 
+@pytest.mark.slow
 def test_a_generator_takes_part_in_both_losses():
     fields = fields_of("htmaml", outer__domain_query="both")
     learner, meta, episode = made(fields, "both")

@@ -327,6 +327,7 @@ def test_reports_average_answers_of_a_volume_first():
     json.dumps(found, allow_nan=False)
 
 
+@pytest.mark.slow
 def test_real_volumes(real_data):
     """Patients of ACDC's test are in no other split; cords are whole."""
     spine = find.load(settings("spinalcord", real_data))
