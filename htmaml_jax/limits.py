@@ -187,6 +187,11 @@ def _check_slots(config):
             "system",
         ),
         (
+            hyper.sharpness and hyper.head != "prototype",
+            "hyper.sharpness is of heads from prototypes; set "
+            "hyper.head=prototype, or hyper.sharpness=0.0",
+        ),
+        (
             (embed.reconstruct or embed.clusters) and not reads,
             "embed.reconstruct and embed.clusters need embed.kind=set",
         ),

@@ -24,6 +24,7 @@ from htmaml_jax.run import step
         ({"embed.dim": 30}, "multiple of 4"),
         ({"data.domains": 1, "embed.control": "domain"}, "one domain"),
         ({"hyper.head": "prototype"}, "needs classes"),
+        ({"hyper.sharpness": 3.0}, "set hyper.head=prototype"),
         ({"embed.reconstruct": 0.1, "embed.kind": "none"}, "embed.kind"),
         ({"inner.over": "("}, "no regular expression"),
         ({"hyper.rules": (("nothing", "affine"),)}, "match"),
