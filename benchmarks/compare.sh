@@ -18,6 +18,8 @@ benchmark=$2
 shift 2
 [[ $config == *.py ]] && config=$config:
 [[ $config == *: ]] || config=$config,
+tail=
+[[ ${JUDGE:-} == *transductive=True* ]] && tail=-transductive
 mkdir -p runs
 for seed in ${SEEDS:-0 1 2}; do
     for spec in "$@"; do
@@ -33,7 +35,7 @@ for seed in ${SEEDS:-0 1 2}; do
             for series in ${SERIES:-best}; do
                 mark=${variant#+}
                 [ "$series" = latest ] && mark=${mark:+$mark+}latest
-                file=$system${mark:++$mark}-${WAY:-*}w${shot}s-s$seed.json
+                file=$system${mark:++$mark}-${WAY:-*}w${shot}s-s$seed$tail.json
                 compgen -G "results/$benchmark/$file" > /dev/null && continue
                 # A finished run has its result; training it again would
                 # only judge it again. Test tasks are for what comes then.

@@ -39,6 +39,12 @@ for way in 20 5; do
     SEEDS=0 WAY=$way $compare configs/omniglot.py omniglot protonet proto-maml
 done
 
+# A norm under which queries may see each other, and what that is worth.
+for judge in "" --config.eval.transductive=True; do
+    SEEDS=0 WAY=20 JUDGE=$judge $compare configs/omniglot.py omniglot \
+        maml+support-norm:net.norm=support htmaml+support-norm:net.norm=support
+done
+
 # The mixture: 5 to 25 minutes a run.
 export SHOTS="1 5" EPISODES=2000
 $compare configs/mixture.py mixture mmaml htmaml

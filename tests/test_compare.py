@@ -29,7 +29,8 @@ else:
     shot = sys.argv[-1].split("=")[1]
     out = pathlib.Path("results/letters")
     out.mkdir(parents=True, exist_ok=True)
-    (out / f"{name}-5w{shot}s-{seed}.json").write_text("{}")
+    tail = "-transductive" * any("transductive" in x for x in sys.argv)
+    (out / f"{name}-5w{shot}s-{seed}{tail}.json").write_text("{}")
 """
 
 
@@ -81,6 +82,10 @@ def test_several_benchmarks_may_judge_the_same_runs(compare):
     judge = calls("python")[-1]
     assert judge[2] == "runs/pages-maml-s0"
     assert judge[3:5] == ["--config.a=1", "--config.b=2"]
+    # Results that saw all queries have files of their own.
+    for _ in range(2):
+        compare("maml", JUDGE="--config.eval.transductive=True")
+    assert doors()[3:] == ["evaluate"]
 
 
 def test_what_another_copy_is_training_is_left_to_it(compare, tmp_path):
