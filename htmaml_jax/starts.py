@@ -14,7 +14,6 @@ from htmaml_jax.errors import UserError
 from htmaml_jax.run import checkpoints, joint
 from htmaml_jax.run import workdir as workdirs
 
-
 # What decides the form of an encoder, and what it has learned to read.
 _ALIKE = {
     "pictures": ("data.channels", "net.blocks", "embed.width"),
