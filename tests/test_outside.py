@@ -202,3 +202,6 @@ def test_no_sentence_of_xsid_is_met_twice(real_data):
     assert len(table.splits["train"]) > 20
     counts = np.bincount(table.labels)
     assert counts.min() >= xsid.LEAST
+    held = np.concatenate([table.rows_of(x) for x in ("validation", "test")])
+    mine = table.parallel[table.rows_of("train")]
+    assert not set(mine) & set(table.parallel[held])
