@@ -50,7 +50,9 @@ def base(meta: Any, config: Any, splits: Any) -> Any:
     """
     place = epath.Path(config.net.pretrained)
     if place.is_dir():
-        info = checkpoints.Checkpoints(place).info("latest")
+        saved = checkpoints.Checkpoints(place)
+        info = saved.info("latest")
+        saved.close()
         workdirs.refuse_shared_texts(
             place, info["config"]["data"]["name"], config.data.name
         )
@@ -127,10 +129,11 @@ def pretrained(
             f"{said} is no workdir of htmaml_jax.pretrain; give one."
         )
     old = flat(info["config"])
-    if form(ConfigDict(info["config"]["data"])) != kind:
+    reads = form(ConfigDict(info["config"]["data"]))
+    if reads != kind:
         right = {"net": "embed", "embed": "net"}[group]
         raise UserError(
-            f"{said} holds an encoder of {old['data.name']}, not of {kind}; "
+            f"{said} holds an encoder of {reads}, not of {kind}; "
             f"give it as {right}.pretrained, or another."
         )
     # What it learned from, without labels, must be training here, too.

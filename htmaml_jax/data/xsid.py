@@ -50,11 +50,8 @@ def read(folder: pathlib.Path, data: Any) -> Table:
     if (folder / FOLDER).is_dir():
         folder = folder / FOLDER
     place = folder / "xsid" / "data" / "xSID-0.7"
-    english = {
-        part: [told["text"] for told in _entries(place / f"en.{part}.conll")]
-        for part in ("test", "valid")
-    }
-    held = {plain(text) for text in english["valid"]}
+    english = {part: _english(place, part) for part in ("test", "valid")}
+    held = {plain(text) for text in english["valid"].values()}
     texts, labels, sentences, domains, originals = [], [], [], [], []
     splits: dict[str, tuple[str, ...]] = {}
     for split, chosen in languages(data, LANGUAGES).items():
@@ -100,7 +97,7 @@ class _Row(NamedTuple):
 
 
 def _rows(path, english):
-    """Reads every entry; `english` are the English texts of its part."""
+    """Reads every entry; `english` is number -> text of the same part."""
     rows = []
     for number, told in enumerate(_entries(path)):
         # "100/9" is the ninth dialect's form of sentence 100. Other numbers
@@ -108,10 +105,21 @@ def _rows(path, english):
         sentence, slash, _ = told.get("id", "").partition("/")
         original = told.get("text-en", told["text"])
         if slash:
-            original = english[int(sentence) - 1]
+            if sentence not in english:
+                raise UserError(
+                    f"{path}: entry {number + 1} is of sentence {sentence}, "
+                    "which the English file has not; copy both again."
+                )
+            original = english[sentence]
         name = sentence if slash else str(number)
         rows.append(_Row(name, told["text"], told["intent"], plain(original)))
     return rows
+
+
+def _english(place, part):
+    """Returns number -> text of the English sentences, which have no ids."""
+    found = _entries(place / f"en.{part}.conll")
+    return {str(i): told["text"] for i, told in enumerate(found, 1)}
 
 
 def _entries(path):
