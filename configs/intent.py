@@ -29,8 +29,8 @@ def get_config(arg=None):
     c.train.update(steps=600, tasks=16, val_every=0.1, val_episodes=600)
     c.eval.episodes = 600
     if "data.encoder=ngrams" in (arg or "").split(","):
-        c.data.size = 160
-        c.net.kind = "ngrams"
+        c.data.size, c.net.kind = 160, "ngrams"
+        c.pretrain.update(steps=400, batch=128, rate=1e-3, temperature=0.5)
         c.outer.augment.noise = 0.0
     if "data.name=xsid" in (arg or "").split(","):
         c.data.update(train="en+de+id+tr+sr+da+nl+kk", validation="it+lt")

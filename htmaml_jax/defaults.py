@@ -48,7 +48,7 @@ FIELDS: dict[str, Any] = {
         "blocks": 4,  # of a U-Net: resolutions
         "down": "pool",  # pool | stem | stride
         "norm": "group",  # group | support | none
-        "pretrained": "",  # start of the base network: a run
+        "pretrained": "",  # its start: a run, or of texts one of pretrain
         "pool": "flat",  # flat | columns | mean
         "precision": "float32",  # float32 | bfloat16, of activations
     },
@@ -138,16 +138,17 @@ FIELDS: dict[str, Any] = {
     },
     "pretrain": {
         "steps": 1000,
-        "batch": 256,  # clips, each in two views
+        "batch": 256,  # examples, each in two views
         "rate": 3e-3,
         "decay": 1e-4,  # weight decay
         "temperature": 0.2,
         "width": 64,  # of the projection
-        "crop": 0.6,  # share of the time that a view keeps
+        "crop": 0.6,  # share of the time or text that a view keeps
         "time_mask": 0.2,
         "row_mask": 0.2,
         "gain": 0.3,
         "mix": 0.3,
+        "drop": 0.0,  # largest share of n-grams that a view leaves out
     },
     # Domains that are trained together; see multimodal.
     "joint": {

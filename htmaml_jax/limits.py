@@ -115,6 +115,10 @@ def _check_slots(config):
             "outer.augment.drop and outer.augment.noise are for texts",
         ),
         (
+            pictures and config.pretrain.drop,
+            "pretrain.drop is for n-grams",
+        ),
+        (
             examples == "vectors"
             and any(outer.augment[name] for name in _OF_PICTURES),
             f"outer.augment.{', '.join(_OF_PICTURES)} are for pictures",

@@ -58,7 +58,8 @@ outer.augment.time_mask outer.augment.row_mask outer.augment.mix
 outer.augment.reverse outer.augment.shift outer.augment.blend
 outer.augment.drop outer.augment.flip outer.augment.turn
 outer.augment.invert hyper.warmup hyper.blend hyper.dropout
-pretrain.time_mask pretrain.row_mask pretrain.mix eval.confidence
+pretrain.time_mask pretrain.row_mask pretrain.mix pretrain.drop
+eval.confidence
 """
 
 

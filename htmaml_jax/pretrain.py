@@ -1,7 +1,9 @@
-"""Pre-trains the task encoder: python -m htmaml_jax.pretrain --config FILE.
+"""Pre-trains an encoder: python -m htmaml_jax.pretrain --config FILE.
 
-Contrastive, on the recordings of the meta-training classes, without labels.
-`train` starts from it with --config.embed.pretrained=WORKDIR.
+Contrastive, on the examples of the meta-training classes, without labels: of
+sounds and pictures the task encoder, from which `train` starts with
+--config.embed.pretrained=WORKDIR, of texts the base network, with
+--config.net.pretrained=WORKDIR.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any
 from etils import epath
 
 from htmaml_jax import cli, limits
+from htmaml_jax.config import form
 from htmaml_jax.errors import UserError
 
 _TASKS = 1000  # validation tasks that features are scored by
@@ -26,7 +29,7 @@ def main(argv: Sequence[str]) -> None:
     """Pre-trains in a new workdir."""
     parser = argparse.ArgumentParser(
         prog="python -m htmaml_jax.pretrain",
-        description="Pre-train the task encoder on unlabelled clips.",
+        description="Pre-train an encoder on unlabelled clips or texts.",
         epilog="Any field: --config.GROUP.FIELD=VALUE; those of the group "
         "pretrain are listed in defaults.py.",
     )
@@ -63,29 +66,32 @@ def pretrain(config: Any, workdir: epath.Path) -> dict[str, Any]:
     # ---------------------------------------------------------------- data
     machine.use_cache()
     wanted = config.pretrain
-    if workdirs.read(workdir):
-        raise UserError(f"{workdir} holds a run; use another --workdir.")
-    table = find.load(config.data)
-    print(f"data: {table.name} ({table.origin}), {table.describe()}")
-    if getattr(table, "kind", "") != "pictures":
+    kind = form(config.data)
+    if kind not in ("pictures", "ngrams"):
         raise UserError(
-            f"data.name={config.data.name} is neither sounds nor pictures; "
-            "only these are pre-trained on."
+            f"the {kind} of data.name={config.data.name} are not pre-trained "
+            "on; only sounds, pictures and, with data.encoder=ngrams, texts "
+            "are."
         )
-    if limits.crop_is_small(config):
+    if kind == "pictures" and limits.crop_is_small(config):
         raise UserError(
             f"pretrain.crop={wanted.crop} leaves fewer columns than "
             f"net.blocks={config.net.blocks} can halve; raise it."
         )
+    if workdirs.read(workdir):
+        raise UserError(f"{workdir} holds a run; use another --workdir.")
+    table = find.load(config.data)
+    print(f"data: {table.name} ({table.origin}), {table.describe()}")
     table = table.standardised()
     facts = evaluate.facts(table)
     facts |= {"scale": list(table.scale), "splits": dict(table.splits)}
     rows, held = table.rows_of("train"), table.rows_of("validation")
     batch = min(wanted.batch, len(rows))
-    shared, sample = sources.clips(table, rows, batch)
+    shared, sample = sources.pairs(table, rows, batch)
 
     # --------------------------------------------------------------- model
-    body = fillings.own_body(config)
+    texts = kind == "ngrams"
+    body = (fillings.body if texts else fillings.own_body)(config)
     network = Projected(body, wanted.width)
     views = strengths(wanted)
     schedule = optax.warmup_cosine_decay_schedule(
@@ -165,7 +171,8 @@ def pretrain(config: Any, workdir: epath.Path) -> dict[str, Any]:
     with contextlib.closing(logs.Log(workdir, 0)) as log:
         for at, line in lines:
             log.write(at, line)
-    print(f"to use it: --config.embed.pretrained={workdir}")
+    group = "net" if texts else "embed"
+    print(f"to use it: --config.{group}.pretrained={workdir}")
     return record["scores"]
 
 

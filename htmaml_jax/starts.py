@@ -6,11 +6,19 @@ from typing import Any
 
 import jax
 from etils import epath
+from ml_collections import ConfigDict
 
 from htmaml_jax import evaluate
+from htmaml_jax.config import flat, form
 from htmaml_jax.errors import UserError
 from htmaml_jax.run import checkpoints, joint
 from htmaml_jax.run import workdir as workdirs
+
+# What decides the form of an encoder, and what it has learned to read.
+_ALIKE = {
+    "pictures": ("data.channels", "net.blocks", "embed.width"),
+    "ngrams": ("net.kind", "net.width", "net.blocks", "data.size"),
+}
 
 
 def install(meta: Any, config: Any, splits: Any) -> Any:
@@ -34,13 +42,24 @@ def base(meta: Any, config: Any, splits: Any) -> Any:
     """Returns meta with the base network of the run `net.pretrained`.
 
     The network at the end of that run; its head stays behind where it is of
-    another form.
+    another form. A workdir of `pretrain` has one without a head.
 
     Raises:
       UserError: that folder holds no run, a network of another form, or one
-        that has met classes which this run holds out.
+        that has met classes or texts which this run holds out.
     """
     place = epath.Path(config.net.pretrained)
+    if place.is_dir():
+        saved = checkpoints.Checkpoints(place)
+        info = saved.info("latest")
+        saved.close()
+        workdirs.refuse_shared_texts(
+            place, info["config"]["data"]["name"], config.data.name
+        )
+        if "scores" in info:
+            own = meta["base"]["body"]
+            body = pretrained("net", "ngrams", own, config, splits)
+            return {**meta, "base": {**meta["base"], "body": body}}
     info, found, old = evaluate.restore(place, "latest")
     refuse_held_out(place, info, splits)
     if "domain" in (old.hyper.kind, config.hyper.kind):
@@ -76,33 +95,59 @@ def encoder(meta: Any, config: Any, splits: Any) -> Any:
     """Returns meta with the encoder's start from `embed.pretrained`.
 
     Raises:
-      UserError: that folder holds no encoder of this size, or one that has
-        met classes which this run holds out.
+      UserError: see `pretrained`.
     """
-    place = epath.Path(config.embed.pretrained)
+    own = meta["embed"]["body"]
+    body = pretrained("embed", "pictures", own, config, splits)
+    return {**meta, "embed": {**meta["embed"], "body": body}}
+
+
+def pretrained(
+    group: str, kind: str, own: Any, config: Any, splits: Any
+) -> Any:
+    """Returns the parameters of an encoder that `pretrain` has taught.
+
+    Args:
+      group: "net" or "embed", whose field `pretrained` names the workdir.
+      kind: what the encoder reads; see `_ALIKE`.
+      own: parameters like those wanted.
+      config: of this run.
+      splits: split name -> its classes.
+
+    Raises:
+      UserError: that folder holds no encoder of this kind and size, or one
+        that has met classes which this run holds out.
+    """
+    place = epath.Path(config[group].pretrained)
+    said = f"{group}.pretrained {place}"
     if not place.is_dir():
-        raise UserError(f"embed.pretrained {place} is not a folder.")
+        raise UserError(f"{said} is not a folder.")
     saved = checkpoints.Checkpoints(place)
     info = saved.info("latest")
     if "scores" not in info:
         raise UserError(
-            f"embed.pretrained {place} is no workdir of "
-            "htmaml_jax.pretrain; give one."
+            f"{said} is no workdir of htmaml_jax.pretrain; give one."
+        )
+    old = flat(info["config"])
+    reads = form(ConfigDict(info["config"]["data"]))
+    if reads != kind:
+        right = {"net": "embed", "embed": "net"}[group]
+        raise UserError(
+            f"{said} holds an encoder of {reads}, not of {kind}; "
+            f"give it as {right}.pretrained, or another."
         )
     # What it learned from, without labels, must be training here, too.
     refuse_held_out(place, info, splits)
-    like = jax.eval_shape(lambda: {"body": meta["embed"]["body"]})
-    old = info["config"]
-    for path in ("data.channels", "net.blocks", "embed.width"):
-        group, name = path.split(".")
-        if old[group][name] != config[group][name]:
+    for path in _ALIKE[kind]:
+        if old[path] != (now := flat(config)[path]):
             raise UserError(
-                f"embed.pretrained {place} has {path}={old[group][name]}, "
-                f"this run {config[group][name]}; make them alike."
+                f"{said} has {path}={old[path]}, this run {now}; make them "
+                "alike."
             )
+    like = jax.eval_shape(lambda: {"body": own})
     body = saved.meta("latest", like)["body"]
     saved.close()
-    return {**meta, "embed": {**meta["embed"], "body": body}}
+    return body
 
 
 def trunk(meta: Any, config: Any) -> Any:

@@ -163,6 +163,7 @@ def test_the_config_knows_both_encoders():
             "data.name=liu,net.kind=ngrams,outer.augment.noise=0.1",
             ("only drop",),
         ),
+        ("pretrain.drop=0.1", ("pretrain.drop is for n-grams",)),
     ],
 )
 def test_configs_that_cannot_work(text, words):

@@ -3,13 +3,14 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 from test_config import parsed, refused
 from test_ngrams import arguments, own  # noqa: F401
 
 from htmaml_jax import adapt, config, evaluate, limits, outside, train
-from htmaml_jax.data import draw, find, texts, xsid
+from htmaml_jax.data import draw, find, sources, texts, xsid
 from htmaml_jax.data.table import QUERY, SUPPORT
 
 
@@ -104,23 +105,32 @@ def test_names_are_for_intents(text):
 
 @pytest.fixture(scope="module")
 def sentences(tmp_path_factory):
-    """Two intents in three languages, one of them in two dialects."""
+    """Two intents in four languages, one of them in two dialects.
+
+    Both parts hold the first sentence, in English the same.
+    """
     root = tmp_path_factory.mktemp("xsid")
     folder = root / "text_intent/xsid/data/xSID-0.7"
     folder.mkdir(parents=True)
-    for language in ("de", "it", "no"):
+    for language in ("en", "de", "it", "no"):
         for part in ("valid", "test"):
             blocks = []
             for n in range(24):
                 intent = ("alarm/set", "weather")[n % 2]
+                english = f"en {part} {intent} {n}" if n else "en both"
+                # Numbers of German sentences say nothing, as Lithuanian ones.
+                said = f"# id = {99 - n}\n# text-en = {english}\n"
                 for dialect in range(2 if language == "no" else 1):
-                    number = f"{n}/{dialect}" if language == "no" else n
+                    if language == "no":
+                        said = f"# id = {n + 1}/{dialect}\n"
                     text = f"{language} {part} {intent} {n} d{dialect}"
+                    if language == "en":
+                        said, text = "", english
                     blocks.append(
-                        f"# id = {number}\n# text = {text}\n"
+                        f"{said}# text = {text}\n"
                         f"# intent = {intent}\n1\tx\ty\tO\n"
                     )
-            rare = "# id = 99\n# text = rare\n# intent = rare\n1\tx\ty\tO\n"
+            rare = "# text = rare\n# intent = rare\n1\tx\ty\tO\n"
             path = folder / f"{language}.{part}.conll"
             path.write_text("\n".join([*blocks, rare]), "utf-8")
     return root
@@ -151,6 +161,32 @@ def test_sentences_in_other_languages(sentences):
     refused(lambda: find.load(data), "ar.test.conll")
 
 
+def test_translations_are_pairs(sentences):
+    """Of training languages alone, and nothing that others are judged on."""
+    data = config.default().data
+    data.update(name="xsid", dir=str(sentences), size=80)
+    data.update(train="en+de+no", validation="it", test="ar")
+    for path in sentences.rglob("it.valid.conll"):
+        path.with_name("ar.valid.conll").write_text(path.read_text())
+    table = find.load(data)
+    rows = table.rows_of("train")
+    # 23 sentences in two languages and two dialects: not the first one.
+    assert len(rows) == 23 * 4 and len(set(table.parallel[rows])) == 23
+    shared, sample = sources.pairs(table, rows, 92)
+    inputs, others, groups = sample(shared, jax.random.key(0))
+    place = {x.tobytes(): i for i, x in enumerate(table.inputs)}
+    mine, theirs = (
+        np.array([place[x.tobytes()] for x in np.asarray(side)])
+        for side in (inputs, others)
+    )
+    assert set(mine) | set(theirs) <= set(rows)
+    np.testing.assert_array_equal(table.parallel[mine], groups)
+    np.testing.assert_array_equal(table.parallel[theirs], groups)
+    of = table.domain_of[table.labels]
+    met = {(int(a), int(b)) for a, b in zip(of[mine], of[theirs], strict=True)}
+    assert len(met) == 9  # all pairs of the three
+
+
 def test_together_joins_what_is_linked():
     """Texts 0 1 1 2 3, sentences a a b b c: the first four are one."""
     got = xsid._together(["t", "u", "u", "v", "w"], ["a", "a", "b", "b", "c"])
@@ -166,3 +202,6 @@ def test_no_sentence_of_xsid_is_met_twice(real_data):
     assert len(table.splits["train"]) > 20
     counts = np.bincount(table.labels)
     assert counts.min() >= xsid.LEAST
+    held = np.concatenate([table.rows_of(x) for x in ("validation", "test")])
+    mine = table.parallel[table.rows_of("train")]
+    assert not set(mine) & set(table.parallel[held])

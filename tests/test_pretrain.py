@@ -147,8 +147,8 @@ def test_batches_hold_every_row(tiny_table):
     got = np.concatenate(list(sources.batches(tiny_table, rows, 16)))
     assert len(got) == 48
     np.testing.assert_allclose(got[:42], tiny_table.inputs[rows], atol=1e-6)
-    shared, sample = sources.clips(tiny_table, rows, 10)
-    inputs, heard = sample(shared, jax.random.key(0))
+    shared, sample = sources.pairs(tiny_table, rows, 10)
+    inputs, others, heard = sample(shared, jax.random.key(0))
     assert inputs.shape[0] == 10
     for x, recording in zip(np.asarray(inputs), heard, strict=True):
         mine = [i for i in rows if np.allclose(tiny_table.inputs[i], x)]

@@ -92,18 +92,33 @@ def batches(
         yield standard(np, examples, np.resize(mine, size))
 
 
-def clips(table: Table, rows: np.ndarray, size: int) -> tuple[Any, Callable]:
+def pairs(table: Table, rows: np.ndarray, size: int) -> tuple[Any, Callable]:
     """Returns (shared, sample) that draws `size` of the rows, none twice.
 
-    `sample` maps (shared, key) to inputs [size, ...] and recordings [size],
-    in a compiled step.
+    `sample` maps (shared, key) to inputs [size, ...], those of their partners
+    and groups [size], in a compiled step. The partner is any of the rows that
+    say the same, itself included, and the group is theirs; where nothing is
+    translated, the example itself, and its recording.
     """
-    shared = (examples_of(table), table.recordings, np.asarray(rows))
+    groups = table.recordings if table.parallel is None else table.parallel
+    # Rows in order of their groups: where that of each begins, how long it is.
+    rows = rows[np.argsort(groups[rows], kind="stable")]
+    _, first, of, count = np.unique(
+        groups[rows], return_index=True, return_inverse=True, return_counts=True
+    )
+    spans = first[of], count[of]
+    shared = (examples_of(table), groups, rows, spans)
 
     def sample(shared, key):
-        examples, recordings, rows = shared
-        drawn = jax.random.choice(key, rows, (size,), replace=False)
-        return standard(jnp, examples, drawn), recordings[drawn]
+        examples, groups, rows, (first, count) = shared
+        one, two = jax.random.split(key)
+        place = jax.random.choice(one, len(rows), (size,), replace=False)
+        inputs = standard(jnp, examples, rows[place])
+        if table.parallel is None:
+            return inputs, inputs, groups[rows[place]]
+        other = jax.random.randint(two, (size,), 0, count[place])
+        partners = standard(jnp, examples, rows[first[place] + other])
+        return inputs, partners, groups[rows[place]]
 
     return shared, sample
 

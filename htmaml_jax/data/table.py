@@ -79,6 +79,8 @@ class Table:
         `QUERY`; by default both.
       named_by: [C] int32, the example that is the name of a class, which
         every support set of it holds; None without names.
+      parallel: [M] int32, texts that say the same share a number, whatever
+        their languages; None where nothing is translated.
       outside: [n, ...] inputs of no class at all, to be told from all tasks.
       masks: of volumes.
     """
@@ -101,6 +103,7 @@ class Table:
     named: bool = False
     uses: np.ndarray | None = None
     named_by: np.ndarray | None = None
+    parallel: np.ndarray | None = None
     outside: np.ndarray | None = None
     masks: Masks | None = None
 

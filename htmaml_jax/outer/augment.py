@@ -126,16 +126,19 @@ def _draw_kept(key, inputs, share):
 
 
 def _without(episode, keys, share):
-    """Leaves ids [B, L] of n-grams out, at most `share`, text by text."""
+    """Leaves n-grams out of all texts of an episode; see `drop_ids`."""
 
     def side(batch, key):
-        first, second = jax.random.split(key)
-        count = len(batch.inputs)
-        gone = jax.random.uniform(first, (count, 1), maxval=share)
-        kept = jax.random.uniform(second, batch.inputs.shape) >= gone
-        return batch._replace(inputs=batch.inputs * kept)
+        return batch._replace(inputs=drop_ids(batch.inputs, key, share))
 
     return _sides(episode, side, keys)
+
+
+def drop_ids(inputs: jax.Array, key: jax.Array, share: float) -> jax.Array:
+    """Leaves ids [B, L] of n-grams out, at most `share`, text by text."""
+    first, second = jax.random.split(key)
+    gone = jax.random.uniform(first, (len(inputs), 1), maxval=share)
+    return inputs * (jax.random.uniform(second, inputs.shape) >= gone)
 
 
 def _draw_classes(key, way, strengths):

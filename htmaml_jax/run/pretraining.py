@@ -20,23 +20,22 @@ _BLOCK = 100  # episodes at a time
 def make_step(
     network: Projected,
     optimizer: optax.GradientTransformation,
-    sample: Callable[[Any, jax.Array], tuple[jax.Array, jax.Array]],
+    sample: Callable[[Any, jax.Array], tuple[jax.Array, ...]],
     views: Views,
     temperature: float,
 ) -> Callable:
     """Compiles (params, optimizer state, shared, key) -> (same two, loss).
 
-    `sample` makes (inputs [B, H, W, C], recordings [B]) from (shared, key).
+    `sample` makes (inputs [B, ...], those of partners, groups [B]) from
+    (shared, key).
     """
 
     def step(params, state, shared, key):
         first, second = jax.random.split(key)
-        inputs, heard = sample(shared, first)
+        drawn = sample(shared, first)
 
         def loss(params):
-            return view_loss(
-                network, params, inputs, heard, second, views, temperature
-            )
+            return view_loss(network, params, drawn, second, views, temperature)
 
         value, grads = jax.value_and_grad(loss)(params)
         updates, state = optimizer.update(grads, state, params)
@@ -49,8 +48,9 @@ def features_of(
     body: Any, params: Any, batches: Iterable[np.ndarray]
 ) -> np.ndarray:
     """Returns features [n, F] of batches of inputs, all of one shape."""
-    apply = jax.jit(lambda inputs: body.apply({"params": params}, inputs))
-    return np.concatenate([np.asarray(apply(inputs)) for inputs in batches])
+    apply = jax.jit(lambda p, inputs: body.apply({"params": p}, inputs))
+    found = [np.asarray(apply(params, inputs)) for inputs in batches]
+    return np.concatenate(found)
 
 
 def nearest(source: Any, way: int, count: int) -> float:
