@@ -231,6 +231,9 @@ def fill(readme: str, folder: pathlib.Path) -> str:
         "growth": speed_tables.growth(
             files.read_json(folder / "speed/growth.json")
         ),
+        "memory": speed_tables.memory(
+            files.read_json(folder / "speed/memory.json")
+        ),
     }
     for name, text in tables.items():
         start = START.format(name)
