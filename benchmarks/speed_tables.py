@@ -84,3 +84,20 @@ def growth(result: dict) -> str:
             )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def memory(result: dict) -> str:
+    """Returns temporary memory by size of a patch and way of gradient."""
+    found: dict[tuple, dict[str, str]] = {}
+    for run in result["runs"]:
+        size = found.setdefault((run["side"], run["down"]), {})
+        size[run["gradient"]] = f"{run['temporary_mb'] / 1024:.2f} GB"
+    modes = list(dict.fromkeys(run["gradient"] for run in result["runs"]))
+    lines = [
+        f"| patch | net.down | {' | '.join(modes)} |",
+        "|---" * (len(modes) + 2) + "|",
+    ]
+    for (side, down), row in found.items():
+        cells = [f"{side}³", down, *(row.get(mode, "") for mode in modes)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)

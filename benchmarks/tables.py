@@ -244,7 +244,7 @@ def fill(page: str, folder: pathlib.Path) -> str:
         **{n: wide_table(parts[n], TOGETHER[n]) for n in TOGETHER if parts[n]},
         "speed": speed_tables.workloads([files.read_json(x) for x in speed]),
     }
-    for name in ("cost", "growth"):
+    for name in ("cost", "growth", "memory"):
         stored = {"cost": "cost-asc"}.get(name, name)
         measured = files.read_json(folder / f"speed/{stored}.json")
         tables[name] = getattr(speed_tables, name)(measured)

@@ -131,9 +131,14 @@ FIELDS: dict[str, Any] = {
             "blend": 0.0,
             "drop": 0.0,
             "noise": 0.0,
-            "flip": 0.0,
-            "turn": 0.0,
-            "invert": 0.0,
+            # Of volumes; see outer.volumes. Of all of a task alike:
+            "flip": 0.0,  # probability along each axis
+            "turn": 0.0,  # probability of another order of axes
+            "invert": 0.0,  # probability of a negative
+            # Of each volume:
+            "affine": 0.0,  # rotates, scales, shears; below 1/3
+            "elastic": 0.0,  # largest move, share of the side; below 1/8
+            "gamma": 0.0,  # contrast: largest log of the power
         },
     },
     "pretrain": {

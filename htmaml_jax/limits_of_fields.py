@@ -57,7 +57,7 @@ outer.warmup outer.floor outer.second_from outer.augment.roll
 outer.augment.time_mask outer.augment.row_mask outer.augment.mix
 outer.augment.reverse outer.augment.shift outer.augment.blend
 outer.augment.drop outer.augment.flip outer.augment.turn
-outer.augment.invert hyper.warmup hyper.blend hyper.dropout
+outer.augment.invert outer.augment.gamma hyper.warmup hyper.blend hyper.dropout
 pretrain.time_mask pretrain.row_mask pretrain.mix pretrain.drop
 eval.confidence
 """
@@ -75,6 +75,9 @@ def check(fields: dict[str, Any]) -> None:
             "at most 1",
         ),
         (_SHARES, lambda x: 0 <= x < 1, "at least 0 and below 1"),
+        # Else a volume could be turned inside out, or fold.
+        ("outer.augment.affine", lambda x: 0 <= x < 1 / 3, "in 0 .. 1/3"),
+        ("outer.augment.elastic", lambda x: 0 <= x < 1 / 8, "in 0 .. 1/8"),
         ("run.seed eval.seed", lambda x: 0 <= x < 2**31, "in 0 .. 2**31 - 1"),
     )
     for paths, fits, wanted in tests:

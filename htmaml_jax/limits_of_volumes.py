@@ -8,7 +8,7 @@ from htmaml_jax.config import flat, form
 from htmaml_jax.errors import UserError
 
 # Augmentations of volumes and of nothing else.
-ALONE = ("flip", "turn", "invert")
+ALONE = ("flip", "turn", "invert", "affine", "elastic", "gamma")
 
 
 def check(config: ConfigDict) -> None:

@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import cases  # noqa: E402
 import growth  # noqa: E402
+import memory  # noqa: E402
 import parts  # noqa: E402
 import speed  # noqa: E402
 import workloads  # noqa: E402
@@ -120,6 +121,24 @@ def test_growth_tables(tmp_path, capsys, monkeypatch):
     (path,) = tmp_path.rglob("growth.json")
     # One size in the middle of both axes is compiled once.
     assert len(json.loads(path.read_text())["runs"]) == 1
+
+
+def test_memory_by_size_of_a_patch(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("worker.use_threads", lambda count: None)
+    monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))
+    monkeypatch.chdir(ROOT)
+    memory.main(
+        ["--sides", "8", "16", "--downs", "pool", "--gradients", "mixed"]
+        + ["--out", str(tmp_path), "--set", "net.blocks=1", "inner.steps=1"]
+        + ["run.lowering=lax"]
+    )
+    (path,) = tmp_path.glob("memory-net.blocks1-*.json")
+    small, large = json.loads(path.read_text())["runs"]
+    # Most buffers are of voxels, eight times as many.
+    assert 4 < large["temporary_mb"] / small["temporary_mb"] < 9
+    printed = capsys.readouterr().out
+    assert "| patch | net.down | mixed |" in printed
+    assert f"| 16³ | pool | {large['temporary_mb'] / 1024:.2f} GB |" in printed
 
 
 @pytest.mark.parametrize("name", ["W1", "W3", "W4"])

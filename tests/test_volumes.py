@@ -4,7 +4,6 @@ import json
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_volumes
@@ -13,7 +12,6 @@ from htmaml_jax import config, surfaces
 from htmaml_jax.data import draw, find, mixture, paint, sources
 from htmaml_jax.data.organs import SPLIT_SHARES
 from htmaml_jax.errors import UserError
-from htmaml_jax.outer.augment import Strengths, augment
 
 SHAPE = draw.Shape(1, 1, 2, 1, 1)
 
@@ -253,38 +251,6 @@ def test_a_domain_without_classes_in_a_split_has_no_tasks(drawn, table):
 def test_volumes_and_pictures_do_not_mix(drawn, tiny_table):
     with pytest.raises(UserError, match="mixes volumes"):
         mixture.join([drawn, tiny_table])
-
-
-def test_augmentation_moves_image_and_mask_alike(table):
-    source = sources.device(table, SHAPE, "train", 0)
-    plain = jax.jit(source.episodes)(source.shared, jnp.arange(1))
-    plain = jax.tree.map(lambda x: x[0], plain)
-    # The image is made its own mask: they must stay equal.
-    masks = plain._replace(
-        **{
-            name: side._replace(
-                inputs=side.targets[..., None].astype(jnp.float32)
-            )
-            for name, side in (
-                ("support", plain.support),
-                ("query", plain.query),
-            )
-        }
-    )
-    strengths = Strengths(flip=0.5, turn=0.5)
-    changed = jax.jit(lambda k: augment(masks, k, 1, strengths))
-    seen = set()
-    for seed in range(20):
-        made = changed(jax.random.key(seed))
-        for side in (made.support, made.query):
-            np.testing.assert_array_equal(side.inputs[..., 0], side.targets)
-        seen.add(np.asarray(made.support.targets).tobytes())
-        total = made.query.targets.sum((1, 2, 3))
-        np.testing.assert_array_equal(total, plain.query.targets.sum((1, 2, 3)))
-    assert len(seen) > 5
-    negative = augment(plain, jax.random.key(0), 1, Strengths(invert=0.999999))
-    np.testing.assert_allclose(negative.query.inputs, -plain.query.inputs)
-    np.testing.assert_array_equal(negative.query.targets, plain.query.targets)
 
 
 def test_distances_are_those_of_shifted_cubes():

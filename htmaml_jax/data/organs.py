@@ -46,7 +46,7 @@ EXPECTED = {
 _END = r"\.nii(?:\.gz)?$"
 _MSD = re.compile(r"(?:^|/)(imagesTr|labelsTr)/([^/]+?)" + _END)
 _ACDC = re.compile(
-    r"(?:^|/)(images|labels|patient\d+)/(patient(\d+)_frame\d+)(_gt)?" + _END
+    r"(?:^|/)(images|labels|patient\d+)/(patient(\d+)_frame\d+)(_gt|)" + _END
 )
 _SPINE = re.compile(r"(?:^|/)(t1|t2|t2s|mt)/([^/]+?)" + _END)
 _JSON = "dataset.json"
@@ -70,8 +70,26 @@ def load(data: Any) -> Table:
     if drawn:
         table = synthseg.read(folder, data)
     else:
-        table = _READERS[data.name](folder_files(folder), folder, data)
+        files = folder_files(folder)
+        cases, plan = find(data.name, files, folder, data)
+        table = volumes.table(files, cases, plan, data.side, str(folder))
     return places.travelling(table, root) if shared else table
+
+
+def find(
+    name: str, files: Files, folder: pathlib.Path, data: Any
+) -> tuple[list[Case], Plan]:
+    """Lists the volumes of one of `EXPECTED`, and how they make a table.
+
+    Raises:
+      UserError: there are none, or one has no mask.
+    """
+    cases, plan = _READERS[name](files, folder, data)
+    if not cases:
+        raise UserError(
+            f"{folder} holds no {name} data; expected {EXPECTED[name]}."
+        )
+    return cases, plan
 
 
 def _hippocampus(files, folder, data):
@@ -82,7 +100,7 @@ def _hippocampus(files, folder, data):
         licence="CC BY-SA 4.0",
         spacing=_spacing(data, (1.6, 1.6, 1.6)),
     )
-    return _table(files, _pairs(files), plan, folder, data)
+    return _pairs(files), plan
 
 
 def _decathlon(files, folder, data):
@@ -105,7 +123,7 @@ def _decathlon(files, folder, data):
         window=tuple(data.hounsfield) if "CT" in scan.upper() else None,
         held=held,
     )
-    return _table(files, cases, plan, folder, data)
+    return cases, plan
 
 
 def _split_of(subject):
@@ -184,7 +202,7 @@ def _acdc(files, folder, data):
     found: dict[str, list[str]] = {}
     for part, name, number, truth, path in matching(files, _ACDC):
         one = found.setdefault(name, ["", "", number])
-        one[truth is not None or part == "labels"] = path
+        one[truth != "" or part == "labels"] = path
     cases = _complete(
         Case(name, f"patient{number}", image, mask)
         for name, (image, mask, number) in sorted(found.items())
@@ -204,7 +222,7 @@ def _acdc(files, folder, data):
         unit="voxels" if resized else "mm",
         held=held,
     )
-    return _table(files, cases, plan, folder, data)
+    return cases, plan
 
 
 def _spinalcord(files, folder, data):
@@ -226,20 +244,11 @@ def _spinalcord(files, folder, data):
         licence="MIT",
         spacing=_spacing(data, (1.0, 1.0, 1.0)),
     )
-    return _table(files, cases, plan, folder, data)
+    return cases, plan
 
 
 def _spacing(data, own):
     return (float(data.spacing),) * 3 if data.spacing else own
-
-
-def _table(files, cases, plan, folder, data):
-    if not cases:
-        raise UserError(
-            f"{folder} holds no {data.name} data; expected "
-            f"{EXPECTED[data.name]}."
-        )
-    return volumes.table(files, cases, plan, data.side, str(folder))
 
 
 _READERS = {

@@ -174,12 +174,10 @@ def _prepare(files, cases, plan, side):
     rows["cases"] = []
     digest = hashlib.sha256()
     for i, case in cache.show_progress(list(enumerate(cases)), desc="volumes"):
-        data = [files[path].read() for path in (case.image, case.mask)]
+        data, image, mask = read_case(files, case, plan)
         for part in data:
             digest.update(part)
-        image, mask = map(nifti.read, data, (case.image, case.mask))
-        nifti.check_pair(image, mask)
-        labels = nifti.labels_of(mask, plan.structures)
+        labels = mask.data
         if not labels.any():
             continue
         bright = nifti.level(image, plan.window)
@@ -201,6 +199,22 @@ def _prepare(files, cases, plan, side):
         )
     made = {k: np.stack(v) for k, v in rows.items()}
     return made | {"content": np.array(digest.hexdigest())}
+
+
+def read_case(
+    files: Files, case: Case, plan: Plan
+) -> tuple[list[bytes], nifti.Volume, nifti.Volume]:
+    """Returns the bytes of image and mask, the image, the mask's labels.
+
+    Raises:
+      UserError: either cannot be used, or they do not fit each other.
+    """
+    paths = case.image, case.mask
+    data = [files[path].read() for path in paths]
+    image, mask = map(nifti.read, data, paths)
+    nifti.check_pair(image, mask)
+    labels = nifti.labels_of(mask, plan.structures)
+    return data, image, mask._replace(data=labels)
 
 
 def patch_of(

@@ -32,7 +32,8 @@ class Strengths(NamedTuple):
       blend: largest weight of a second class in each class: the episode's
         classes become mixtures of two, all with one weight (after MLTI, Yao
         et al., arXiv 2106.02695, with both tasks taken from one episode).
-      flip, turn, invert: of volumes; see `outer.volumes`.
+      flip, turn, invert, affine, elastic, gamma: of volumes; see
+        `outer.volumes`.
     """
 
     roll: float = 0.0
@@ -48,6 +49,9 @@ class Strengths(NamedTuple):
     flip: float = 0.0
     turn: float = 0.0
     invert: float = 0.0
+    affine: float = 0.0
+    elastic: float = 0.0
+    gamma: float = 0.0
 
 
 def augment(
