@@ -35,4 +35,11 @@ def get_config(arg=None):
         blend=0.4,
     )
     c.train.update(steps=1200, tasks=8, val_every=0.1, val_episodes=300)
-    return config.parse(c, arg, full=FULL)
+    return config.parse(c, arg, tune, FULL)
+
+
+def tune(c):
+    """Sets what validation tasks chose."""
+    if c.system == "htmaml":
+        c.hyper.update(head="prototype", sharpness=30.0)
+        c.outer.mix = 0.5

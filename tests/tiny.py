@@ -31,6 +31,7 @@ FIELDS = {
     "train.tasks": 2,
     "train.val_episodes": 20,
     "inner.steps": 2,
+    "outer.mix": 0.0,  # compiles in half the time
 }
 
 
