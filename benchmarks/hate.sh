@@ -4,7 +4,6 @@
 # Usage: HTMAML_DATA=... benchmarks/hate.sh SYSTEM ...
 #   SEEDS, SUPPORTS   variables: training seeds, what is adapted to
 set -euo pipefail
-cd "$(dirname "$0")/.."
 mkdir -p runs
 domains="hate-ar hate-hi hatecheck-nl hatecheck-it hatecheck-pl hatecheck-es"
 declare -A marks=([own]="" [train]=+zero-shot [none]=+unadapted
@@ -21,6 +20,9 @@ for seed in ${SEEDS:-0}; do
             --config "configs/hate.py:system=$system,seed=$seed"
         for support in ${SUPPORTS:-own train pseudo}; do
             for domain in $domains; do
+                # HateCheck is for tests alone: nothing of it is support.
+                [[ $support:$domain == train:* || $domain == hate-* ]] ||
+                    continue
                 file=$system${marks[$support]}-2w*s-s$seed.json
                 compgen -G "results/$domain/$file" > /dev/null ||
                     python -m htmaml_jax.evaluate "$run" --out results \

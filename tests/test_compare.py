@@ -111,3 +111,17 @@ def test_every_system_is_compared_in_fields_that_exist():
             met.add(system)
     # Of the rest, two need classes with names, and one joint classes.
     assert set(presets.PRESETS) - met == {"xmaml", "hatemaml", "prototype"}
+
+
+def test_hate_speech_is_judged_in_every_language(fakes, monkeypatch):
+    fakes("python", "")
+    monkeypatch.setenv("SUPPORTS", "train own")
+    done = run(BENCHMARKS / "hate.sh", "xmaml")
+    assert done.returncode == 0, done.stderr
+    train, *judged = calls("python")
+    assert train[-1] == "configs/hate.py:system=xmaml,seed=0"
+    assert "--config.eval.domain=hate-fr" in train
+    zero = [x for x in judged if x[-1] == "--config.eval.support=train"]
+    # HateCheck has nothing that could be support.
+    assert len(zero) == 6 and len(judged) == 8
+    assert all("--config.eval.split=test" in x for x in judged)
