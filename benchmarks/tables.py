@@ -246,8 +246,10 @@ def fill(page: str, folder: pathlib.Path) -> str:
     }
     for name in ("cost", "growth", "memory"):
         stored = {"cost": "cost-asc"}.get(name, name)
-        measured = files.read_json(folder / f"speed/{stored}.json")
-        tables[name] = getattr(speed_tables, name)(measured)
+        path = folder / f"speed/{stored}.json"
+        if path.is_file():
+            make = getattr(speed_tables, name)
+            tables[name] = make(files.read_json(path))
     for name, text in tables.items():
         start = START.format(name)
         if start in page:
