@@ -3,8 +3,7 @@
 Task      5-way 1-shot, 5 queries per class, classes never seen in training
 Data      BANKING77 (or clinc150, hwu64, liu), a fold of ProtAugment's, in
           $HTMAML_DATA or data.dir; vectors of a frozen sentence encoder, or
-          :data.encoder=ngrams, a network of its own that needs no download,
-          or :net.kind=sentence, the encoder itself in the base network
+          :data.encoder=ngrams, a network of its own that needs no download
 Command   python -m htmaml_jax.train --config configs/intent.py
 Rivals    python -m htmaml_jax.train --config configs/intent.py:system=maml
           Others: configs/intent.py:data.name=clinc150,data.fold=2
@@ -33,13 +32,6 @@ def get_config(arg=None):
         c.data.size = 160
         c.net.kind = "ngrams"
         c.outer.augment.noise = 0.0
-    if "net.kind=sentence" in (arg or "").split(","):
-        c.data.update(tokens=True, size=32)
-        c.net.kind = "sentence"
-        c.outer.augment.update(noise=0.0, drop=0.0)
-        c.outer.frozen = "base/body/encoder/.*"  # but tasks may add to it
-        c.train.update(steps=150, tasks=4, val_every=0.34, val_episodes=120)
-        c.eval.episodes = 200
     if "data.name=xsid" in (arg or "").split(","):
         c.data.update(train="en+de+id+tr+sr+da+nl+kk", validation="it+lt")
         c.data.test = "ar+zh+no+gsw+nap"
@@ -52,21 +44,17 @@ def get_config(arg=None):
 
 def tune(c):
     """Sets what validation tasks chose."""
-    if c.net.kind in ("ngrams", "sentence") and c.inner.over == ".*":
-        # The table of n-grams, or the encoder, is for all tasks alike.
-        c.inner.over = "(?!body/(table|weights|encoder)).*"
+    if c.net.kind == "ngrams" and c.inner.over == ".*":
+        # The table of n-grams is for all tasks alike.
+        c.inner.over = "(?!body/(table|weights)).*"
     if c.hyper.head == "prototype" or c.system == "htmaml":
         c.outer.rate = 3e-4
     if c.system == "htmaml":
         c.hyper.head = "prototype"
-        if c.net.kind != "ngrams":  # sure of one example: no step is learned
+        if c.net.kind == "vector":  # sure of one example: no step is learned
             c.inner.update(rates="fixed", size=0.02)
-        part = "vector/" if c.net.kind == "sentence" else ".*"
         c.hyper.rules = (
-            (f"body/{part}dense.*kernel", "lowrank(4)"),
-            (f"body/{part}norm.*", "affine"),
+            ("body/.*dense.*kernel", "lowrank(4)"),
+            ("body/.*norm.*", "affine"),
             ("head/kernel", "rows"),
         )
-        if c.net.kind == "sentence":
-            maps = "body/encoder/layer.*_(query|value|into|outof)/kernel"
-            c.hyper.rules = ((maps, "lowrank(2)"), *c.hyper.rules)
