@@ -65,8 +65,8 @@ OF_TRAINING = (
     *(
         f"data.{name}"
         for name in "domains way shot query min_way min_shot rate window hop "
-        "mels seconds top_db rows columns channels level size side train "
-        "validation test limit label_names".split()
+        "mels seconds top_db rows columns channels level size tokens side "
+        "train validation test limit label_names".split()
     ),
 )
 
@@ -194,6 +194,8 @@ def form(data: Any) -> str:
         return "volumes"
     if data.name not in TEXTS:
         return "pictures"
+    if data.tokens:
+        return "tokens"
     return "ngrams" if data.encoder == NGRAMS else "vectors"
 
 

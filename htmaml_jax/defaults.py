@@ -13,7 +13,8 @@ FIELDS: dict[str, Any] = {
         "split": "animals",  # animals | metaaudio
         "fold": 1,  # of the classes of intents, 1 to 5; 0: all
         "encoder": "ngrams",  # of texts, or that of a folder; see data.texts
-        "size": 384,  # numbers of a text: its n-grams, or of a vector
+        "size": 384,  # numbers of a text: n-grams, tokens, or of a vector
+        "tokens": False,  # texts as the encoder's tokens: net.kind=sentence
         "label_names": False,  # names of intents are examples, too
         "train": "",  # languages of hate speech, with "+" between them
         "validation": "",
@@ -42,7 +43,7 @@ FIELDS: dict[str, Any] = {
         "domains": 1,  # kinds of tasks that a task may be of
     },
     "net": {
-        "kind": "conv",  # conv | mlp | vector | ngrams | unet
+        "kind": "conv",  # conv | mlp | vector | ngrams | sentence | unet
         "output": "classes",  # classes | labels | numbers | voxels
         "width": 32,
         "blocks": 4,  # of a U-Net: resolutions

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from htmaml_jax import cli, evaluate, systems
+from htmaml_jax import cli, evaluate, starts, systems
 from htmaml_jax.data import find
 from htmaml_jax.nets import conv
 from htmaml_jax.run import hosts, joint, machine
@@ -115,8 +115,10 @@ def open_domain(
     table, facts, source, held = open_data(config, workdir, old)
     tasks = config.train.tasks
     known = len(table.splits.get("train", ()))
-    learner = systems.build(config, config.data.way, known=known)
+    learner = evaluate.build(config, config.data.way, known=known)
     meta = learner.init(key, find.blank_episode(config.data))
+    if not begun:
+        meta = starts.install(meta, config, table.splits)
     hosts.say(systems.describe(learner, meta))
     chunk = machine.choose_chunk(tasks // mesh.size, config.run.chunk, 0)
     gradient = joint.make_gradient(

@@ -133,7 +133,7 @@ def evaluate(
             from htmaml_jax import pictures
 
             folder = pathlib.Path(workdir) / "pictures"
-            for path in pictures.write(folder, config, meta, part, source):
+            for path in pictures.write(folder, learner, meta, part, source):
                 print(f"drawn: {path}")
         of = find.domains(part, judged.split, judged.seed, count)
         if table.outside is not None and not learner.shuffled:
@@ -214,7 +214,9 @@ def restore(
     import jax
 
     from htmaml_jax.data import find
+    from htmaml_jax.data import sentence_folder as folders
     from htmaml_jax.run import checkpoints
+    from htmaml_jax.run import workdir as workdirs
 
     if not workdir.is_dir():
         raise UserError(f"{workdir} is not a folder; give a run of train.")
@@ -222,6 +224,11 @@ def restore(
     info = saved.info("latest")
     info["checkpoint"] = {"series": series, "step": saved.step(series)}
     config = cli.restore_config(info["config"], overrides)
+    if config.data.tokens:
+        # Weights of another one would not even fit.
+        stamp = {"stamp": folders.stamp(folders.find(config.data.encoder))}
+        now = {"front_end": stamp}
+        workdirs.refuse_other_encoder(workdir, info["data"], now)
     known = len(info["data"]["splits"].get("train", ()))
     learner = build(config, config.data.way, known=known)
     example = find.blank_episode(config.data)
@@ -234,8 +241,9 @@ def restore(
 def build(config: Any, way: int, transductive: bool = False, known: int = 0):
     """Builds a learner; imported late, as all that needs jax."""
     from htmaml_jax import systems
+    from htmaml_jax.data.sentence_folder import base
 
-    return systems.build(config, way, transductive, known)
+    return systems.build(config, way, transductive, known, base(config.data))
 
 
 def make_judge(

@@ -12,6 +12,7 @@ from htmaml_jax.embed.set_encoder import SetEncoder
 from htmaml_jax.embed.volume_encoder import VolumeEncoder
 from htmaml_jax.hyper import rules
 from htmaml_jax.hyper.generator import Generator
+from htmaml_jax.nets.bert import Bert, SentenceBody
 from htmaml_jax.nets.conv4 import ConvBody
 from htmaml_jax.nets.mlp import DenseBody, Headed, VectorBody
 from htmaml_jax.nets.ngrams import BUCKETS, NgramBody
@@ -20,13 +21,20 @@ from htmaml_jax.outer.losses import PROBLEMS
 from htmaml_jax.presets import PRESETS
 
 
-def body(config: Any) -> nn.Module:
-    """Returns the base network without its head."""
+def body(config: Any, bert: Bert | None = None) -> nn.Module:
+    """Returns the base network without its head.
+
+    Args:
+      config: see `htmaml_jax.config.default`.
+      bert: what net.kind="sentence" begins with.
+    """
     net = config.net
     if net.kind == "mlp":
         return DenseBody(net.width, net.blocks)
     if net.kind == "ngrams":
         return NgramBody(BUCKETS, 256, net.width, net.blocks)
+    if net.kind == "sentence":
+        return SentenceBody(bert, net.width, net.blocks)
     if net.kind == "vector":
         return VectorBody(net.width, net.blocks)
     lowering = config.run.lowering
@@ -51,10 +59,10 @@ def body(config: Any) -> nn.Module:
     )
 
 
-def network(config: Any, columns: int) -> nn.Module:
-    """Returns the base network with so many outputs."""
+def network(config: Any, columns: int, bert: Bert | None = None) -> nn.Module:
+    """Returns the base network with so many outputs; see `body`."""
     classes = PROBLEMS[config.net.output].classes
-    return Headed(body(config), columns, zero_head=classes)
+    return Headed(body(config, bert), columns, zero_head=classes)
 
 
 def encoder(config: Any) -> nn.Module | None:

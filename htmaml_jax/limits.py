@@ -17,6 +17,7 @@ _NETS = {
     "pictures": ("conv", "classes"),
     "vectors": ("vector", "classes"),
     "ngrams": ("ngrams", "classes"),
+    "tokens": ("sentence", "classes"),
     "volumes": ("unet", "voxels"),
 }
 _OF_PICTURES = (
@@ -102,6 +103,11 @@ def _check_slots(config):
     reads = embed.kind == "set" or (embed.kind == "blind" and not classes)
     faults = (
         (
+            (net.kind == "sentence") != data.tokens,
+            "net.kind=sentence reads tokens of texts, and nothing else does; "
+            f"set data.tokens={net.kind == 'sentence'}",
+        ),
+        (
             (net.kind, net.output) != wanted,
             f"data.name={data.name} needs net.kind={wanted[0]} and "
             f"net.output={wanted[1]}",
@@ -127,6 +133,10 @@ def _check_slots(config):
             examples == "ngrams"
             and any(x for name, x in outer.augment.items() if name != "drop"),
             "of outer.augment only drop is for n-grams",
+        ),
+        (
+            examples == "tokens" and any(outer.augment.values()),
+            "outer.augment is not for tokens; set all of it to 0",
         ),
         (
             functions and (data.min_way or data.min_shot),

@@ -21,7 +21,7 @@ _CHOICES = {
     "inner.rule": ("sgd", "curvature", "alfa"),
     "inner.through": ("weights", "transform", "adapters"),
     "net.down": ("pool", "stem", "stride"),
-    "net.kind": ("conv", "mlp", "vector", "ngrams", "unet"),
+    "net.kind": ("conv", "mlp", "vector", "ngrams", "sentence", "unet"),
     "net.output": ("classes", "labels", "numbers", "voxels"),
     "net.norm": ("group", "support", "none"),
     "net.pool": ("flat", "columns", "mean"),

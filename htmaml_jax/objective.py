@@ -38,6 +38,8 @@ class Objective(Descent):
           other: support of another task, where `paired` asks for it.
         """
         outer, problem = self.config.outer, self.problem
+        if outer.frozen:
+            meta = gradients.frozen(outer.frozen, meta)
         first, second = jax.random.split(key)
         strengths = Strengths(**outer.augment)
         if "joint" in meta:  # a class must stay what it is called

@@ -19,7 +19,7 @@ _COLUMNS = 8  # examples of each
 
 def write(
     folder: pathlib.Path,
-    config: Any,
+    learner: Any,
     meta: Any,
     table: Any,
     source: Any,
@@ -29,7 +29,7 @@ def write(
 
     Args:
       folder: for the pictures; made if it is not there.
-      config: of the run, whose `eval` says what episodes these are.
+      learner: of the form of the episodes, which its config's `eval` counts.
       meta: what training has learned.
       table: the data.
       source: of the episodes.
@@ -45,8 +45,9 @@ def write(
 
     from htmaml_jax.run import look as looks
 
+    config = learner.config
     count = min(episodes, config.eval.episodes)
-    see = looks.make_look(config, source.episodes)
+    see = looks.make_look(learner, source.episodes)
     pieces = source.pieces(0, 1)
     seen, drawn = [], []
     volumes = config.net.output == "voxels"

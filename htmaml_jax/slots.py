@@ -15,6 +15,7 @@ from htmaml_jax.embed.task import TaskEmbedding, gradient_means, statistics
 from htmaml_jax.episode import present
 from htmaml_jax.hyper import heads
 from htmaml_jax.inner import adapters
+from htmaml_jax.nets.bert import Bert
 from htmaml_jax.outer import losses, mixing
 
 
@@ -64,12 +65,15 @@ class Slots:
       way: class slots N of the episodes.
       transductive: let norm layers use the statistics of the query batch.
       known: training classes, which joint training tells apart.
+      bert: the encoder that the base network begins with, if it is one of
+        sentences; a module, whose weights are in meta as all others.
     """
 
     config: Any
     way: int
     transductive: bool = False
     known: int = 0
+    bert: Bert | None = None
 
     @property
     def problem(self):
@@ -106,7 +110,7 @@ class Slots:
 
     def network(self, columns=None):
         """Returns the base network."""
-        return fillings.network(self.config, columns or self.columns)
+        return fillings.network(self.config, columns or self.columns, self.bert)
 
     def start(
         self,
@@ -229,7 +233,7 @@ class Slots:
 
     def features(self, base, support, *more):
         """Features [S, F] of the shared base network."""
-        features, _ = fillings.body(self.config).apply(
+        features, _ = fillings.body(self.config, self.bert).apply(
             {"params": base["body"]},
             support.inputs,
             support.mask,

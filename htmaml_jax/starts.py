@@ -1,15 +1,20 @@
-"""What a run starts from where not from chance: parts of earlier runs."""
+"""What a run starts from where not from chance: parts of earlier runs.
+
+And the weights of a sentence encoder, which are in a folder.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from etils import epath
 from ml_collections import ConfigDict
 
 from htmaml_jax import evaluate
 from htmaml_jax.config import flat, form
+from htmaml_jax.data import sentence
 from htmaml_jax.errors import UserError
 from htmaml_jax.run import checkpoints, joint
 from htmaml_jax.run import workdir as workdirs
@@ -29,6 +34,8 @@ def install(meta: Any, config: Any, splits: Any) -> Any:
       config: of this run.
       splits: split name -> its classes.
     """
+    if config.net.kind == "sentence":
+        meta = sentences(meta, config)
     if config.net.pretrained:
         meta = base(meta, config, splits)
     if config.embed.pretrained:
@@ -77,6 +84,18 @@ def base(meta: Any, config: Any, splits: Any) -> Any:
     alike = shapes(found["head"]) == shapes(own["head"])
     head = (found if alike else own)["head"]
     return {**meta, "base": {"body": found["body"], "head": head}}
+
+
+def sentences(meta: Any, config: Any) -> Any:
+    """Returns meta with the weights of the encoder `data.encoder`."""
+    found = sentence.load(config.data.encoder, config.data.size).params
+    body = meta["base"]["body"]
+    # Of a network per domain there are several.
+    start = jax.tree.map(
+        lambda x, new: jnp.broadcast_to(new, x.shape), body["encoder"], found
+    )
+    base = {**meta["base"], "body": {**body, "encoder": start}}
+    return {**meta, "base": base}
 
 
 def shapes(tree: Any) -> Any:

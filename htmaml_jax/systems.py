@@ -8,16 +8,21 @@ import jax
 
 from htmaml_jax.hyper import rules
 from htmaml_jax.learner import Learner
+from htmaml_jax.nets.bert import Bert
 from htmaml_jax.presets import PRESETS
 
 __all__ = ["PRESETS", "build", "describe", "sizes"]
 
 
 def build(
-    config: Any, way: int, transductive: bool = False, known: int = 0
+    config: Any,
+    way: int,
+    transductive: bool = False,
+    known: int = 0,
+    bert: Bert | None = None,
 ) -> Learner:
     """Composes the Learner that a config describes; see `Slots`."""
-    return Learner(config, way, transductive, known)
+    return Learner(config, way, transductive, known, bert)
 
 
 def sizes(meta: Any) -> dict[str, int]:

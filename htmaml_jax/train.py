@@ -97,7 +97,7 @@ def train(config, workdir: epath.Path) -> dict:
     # --------------------------------------------------------------- model
     mesh = meshes.make_mesh(tasks, config.run.devices)
     known = len(table.splits.get("train", ()))
-    learner = systems.build(config, config.data.way, known=known)
+    learner = evaluate.build(config, config.data.way, known=known)
     metric, better = learner.problem.metric, learner.problem.better
     optimizer = step.make_optimizer(config.outer, steps)
     key = meshes.replicate(mesh, jax.random.key(config.run.seed))

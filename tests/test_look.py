@@ -86,7 +86,8 @@ def test_the_last_step_is_what_is_judged(run, tuned):
     table = find.load(config.data).standardised(Scale(*info["data"]["scale"]))
     shape = find.fixed_shape(config.eval)
     source = find.source(table, shape, "test", 0, "device")
-    see, pieces = look.make_look(config, source.episodes), source.pieces(0, 1)
+    learner = evaluate.build(config, config.eval.way)
+    see, pieces = look.make_look(learner, source.episodes), source.pieces(0, 1)
     every = [see(meta, source.shared, next(pieces))[1] for _ in range(4)]
     seen = jax.tree.map(lambda *x: np.stack(x), *every)
     count = config.inner.steps + 1 + (tuned > 0)

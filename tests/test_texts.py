@@ -23,8 +23,11 @@ def encoder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
+    return write_own(tmp_path_factory.mktemp("own") / "mine.csv")
+
+
+def write_own(path):
     """Twenty classes, each two words and their order, nine texts each."""
-    path = tmp_path_factory.mktemp("own") / "mine.csv"
     pairs = [(a, b) for a in WORDS for b in WORDS if a != b]
     lines = ["text,label"]
     for i, (a, b) in enumerate(pairs):

@@ -268,7 +268,9 @@ def blank_episode(data: Any) -> Episode:
     if form == "volumes":
         targets = np.zeros(shape[:-1], np.int32)
     side = Batch(
-        inputs=np.zeros(shape, np.int32 if form == "ngrams" else np.float32),
+        inputs=np.zeros(
+            shape, np.int32 if form in ("ngrams", "tokens") else np.float32
+        ),
         targets=targets,
         mask=np.ones(shape[0], np.float32),
     )

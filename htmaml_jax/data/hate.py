@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from htmaml_jax.config import form
 from htmaml_jax.data.hate_sets import EXPECTED, HATECHECK, LANGUAGES
 from htmaml_jax.data.ngrams import plain
 from htmaml_jax.data.table import QUERY, SUPPORT, Table
@@ -84,7 +85,7 @@ def read(folder: pathlib.Path, data: Any) -> Table:
         front_end={**settings, "labels": list(LABELS)},
         domains=tuple(names),
         domain_of=np.repeat(np.arange(len(names), dtype=np.int32), 2),
-        kind="ngrams" if made.dtype == np.int32 else "vectors",
+        kind=form(data),
         content=content.hexdigest(),
         named=True,
         uses=np.array([uses for _, _, uses in rows], np.uint8),

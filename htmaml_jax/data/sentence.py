@@ -1,4 +1,4 @@
-"""Pre-trained sentence encoders: texts to vectors, each text once."""
+"""Pre-trained sentence encoders: texts to tokens or vectors, each once."""
 
 from __future__ import annotations
 
@@ -47,6 +47,18 @@ class Sentences:
         found = self.tokenizer.encode_batch(whole)
         return [e.ids for e in found], [bool(e.overflowing) for e in found]
 
+    def padded(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns tokens [n, length] int32, and which texts were cut, [n]."""
+        ids, cut = self.tokens(texts)
+        return self._filled(ids, len(ids), self.length), np.array(cut, bool)
+
+    def _filled(self, ids, count, length):
+        """Puts token ids into the rows of [count, length], then padding."""
+        out = np.full((count, length), self.network.padding, np.int32)
+        for row, mine in zip(out, ids, strict=False):
+            row[: len(mine)] = mine
+        return out
+
     def __call__(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Encodes texts in order of length, with a bar on a terminal.
 
@@ -64,9 +76,7 @@ class Sentences:
             rows = order[first : first + _BATCH]
             longest = len(ids[rows[-1]])
             length = min(self.length, -(-longest // _STEP) * _STEP)
-            padded = np.full((_BATCH, length), self.network.padding, np.int32)
-            for place, i in enumerate(rows):
-                padded[place, : len(ids[i])] = ids[i]
+            padded = self._filled([ids[i] for i in rows], _BATCH, length)
             vectors = apply({"params": self.params}, padded)
             out[rows] = np.asarray(vectors)[: len(rows)]
         return out, np.array(cut, bool)
@@ -106,11 +116,16 @@ def _mark(text):
 
 
 @functools.cache
-def load(name: str) -> Sentences:
+def load(name: str, most: int = 0) -> Sentences:
     """Loads an encoder by the path of its folder, or by a known name.
 
     A name is looked for in the installed packages of `PACKAGES`, then in the
     cache of the hub's client.
+
+    Args:
+      name: see above.
+      most: tokens that are read of a text, if less than the encoder can; 0:
+        as many as it can.
 
     Raises:
       UserError: there is no such folder, a file of it is missing, or it is
@@ -124,6 +139,7 @@ def load(name: str) -> Sentences:
     if settings.is_file():
         asked = folders.read_json(settings).get("max_seq_length")
         length = min(length, asked or length)
+    length = min(length, most or length)
     weights = folder / "model.safetensors"
     params = folders.weights(weights, network, dense)
     return Sentences(

@@ -121,6 +121,15 @@ def network(folder: pathlib.Path) -> Bert:
     )
 
 
+def base(data: Any) -> Bert | None:
+    """Returns the module that a base network begins with, if it does.
+
+    Args:
+      data: the config group; `tokens` and `encoder` matter.
+    """
+    return network(find(data.encoder)) if data.tokens else None
+
+
 def read_json(path: pathlib.Path) -> Any:
     """Reads a JSON file of a folder."""
     try:

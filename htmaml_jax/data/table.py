@@ -52,8 +52,9 @@ class Table:
 
     Inputs are pictures [M, H, W, C], float32 in [0, 1] or uint8 in [0, 255]
     which stands for the same (of sounds row 0 is the lowest frequency), or
-    vectors [M, F] float32 or ids [M, L] int32 (0 for padding), which networks
-    are given as they are, or volumes [M, D, H, W, 1] uint8.
+    vectors [M, F] float32 or ids [M, L] int32 (of n-grams, 0 for padding, or
+    of an encoder's tokens), which networks are given as they are, or volumes
+    [M, D, H, W, 1] uint8.
 
     Attributes:
       name: short name used in results, e.g. "esc50-pack".
@@ -70,7 +71,7 @@ class Table:
       domain_of: [C] int32, which of them a class belongs to.
       scale: how episodes standardise `inputs`.
       families: [C] what kind of thing each class is, if the data says so.
-      kind: "pictures", "vectors", "ngrams" or "volumes".
+      kind: "pictures", "vectors", "ngrams", "tokens" or "volumes".
       content: what the fingerprint takes for `inputs`, where these are
         computed and another machine rounds them in another way.
       named: whether all domains have the same classes in the same order, and

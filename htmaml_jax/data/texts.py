@@ -1,8 +1,8 @@
 """Texts as examples: what a network is given of them, and one's own files.
 
-Two forms, chosen by `data.encoder`: ids of hashed n-grams for the built-in
-network ("ngrams"), or vectors of a frozen sentence encoder, by its name or
-folder.
+Three forms. `data.encoder` is "ngrams", ids of hashed n-grams for the built-in
+network, or a sentence encoder, by its name or folder: texts are its vectors,
+made once, or with `data.tokens` its tokens, for the encoder as base network.
 """
 
 from __future__ import annotations
@@ -48,20 +48,26 @@ def inputs(texts: Sequence[str], data: Any) -> tuple[np.ndarray, dict]:
 
     Args:
       texts: any, in any script; an empty one is a text, too.
-      data: the config group; `encoder` and `size` matter.
+      data: the config group; `encoder`, `size` and `tokens` matter.
 
     Returns:
       Inputs [M, size], and the settings that made them.
 
     Raises:
-      UserError: the encoder is missing, or its vectors have another size.
+      UserError: the encoder is missing, its vectors have another size, or it
+        does not read so many tokens.
     """
-    if data.encoder == NGRAMS:
+    if not data.tokens and data.encoder == NGRAMS:
         made, cut = ngrams.inputs(texts, data.size)
         settings = {"encoder": NGRAMS, "length": data.size, "stamp": NGRAMS}
         return made, {**settings, "cut": int(cut.sum())}
-    encoder = sentence.load(data.encoder)
-    made, cut = encoder.cached(texts)
+    encoder = sentence.load(data.encoder, data.size if data.tokens else 0)
+    if data.tokens and not 3 <= data.size <= encoder.length:
+        raise UserError(
+            f"data.size is {data.size}, but {data.encoder} reads 3 to "
+            f"{sentence.load(data.encoder).length} tokens; set it to that."
+        )
+    made, cut = encoder.padded(texts) if data.tokens else encoder.cached(texts)
     if made.shape[1] != data.size:
         raise UserError(
             f"data.size is {data.size}, but vectors of {data.encoder} have "

@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from htmaml_jax.nets.mlp import VectorBody
+
 POOLS = ("mean", "cls", "max")
 
 
@@ -65,8 +67,9 @@ class Bert(nn.Module):
         if self.dense:
             x = jnp.tanh(nn.Dense(self.dense, name="dense")(x))
         if self.unit:
-            size = jnp.linalg.norm(x, axis=-1, keepdims=True)
-            x = x / jnp.maximum(size, 1e-12)
+            square = jnp.sum(x**2, axis=-1, keepdims=True)
+            # Inside the root, whose slope at 0 is not finite.
+            x = x / jnp.sqrt(jnp.maximum(square, 1e-24))
         return x
 
     def _norm(self, name):
@@ -97,3 +100,26 @@ class Bert(nn.Module):
             return jnp.max(jnp.where(there, x, -1e9), axis=1)
         count = jnp.maximum(jnp.sum(there, axis=1), 1)
         return jnp.sum(x * there, axis=1) / count
+
+
+class SentenceBody(nn.Module):
+    """A sentence encoder, then residual layers on its vectors.
+
+    These start at zero, so that features start as those of `VectorBody` on
+    the vectors of the frozen encoder.
+
+    Attributes:
+      encoder: the encoder, whose weights come from its folder.
+      width: units inside each residual layer.
+      layers: number of them.
+    """
+
+    encoder: Bert
+    width: int = 128
+    layers: int = 1
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array, *_) -> jax.Array:
+        """Maps token ids [B, L], padded at the end, to features [B, F]."""
+        vectors = self.encoder(tokens)
+        return VectorBody(self.width, self.layers, name="vector")(vectors)

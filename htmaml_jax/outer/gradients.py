@@ -16,11 +16,14 @@ keep for the backward pass:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from htmaml_jax.errors import UserError
 
 EXACT = ("plain", "remat", "mixed")
 MODES = (*EXACT, "first", "reptile")
@@ -128,3 +131,33 @@ def reptile(start: Any, end: Any) -> jax.Array:
         lambda a, b: jnp.vdot(jax.lax.stop_gradient(a - b), a), start, end
     )
     return sum(jax.tree.leaves(parts))
+
+
+def matches(pattern: str, meta: Any) -> Any:
+    """Marks the leaves of meta whose path fits a regular expression.
+
+    Raises:
+      UserError: none does.
+    """
+
+    def path(keys):
+        return jax.tree_util.keystr(keys, simple=True, separator="/")
+
+    marks = jax.tree_util.tree_map_with_path(
+        lambda keys, _: bool(re.fullmatch(pattern, path(keys))), meta
+    )
+    if not any(jax.tree.leaves(marks)):
+        raise UserError(
+            f"outer.frozen {pattern!r} matches nothing that is learned, such "
+            f"as {path(jax.tree_util.tree_leaves_with_path(meta)[0][0])}."
+        )
+    return marks
+
+
+def frozen(pattern: str, meta: Any) -> Any:
+    """Lets no gradient into the leaves whose path fits `pattern`."""
+    return jax.tree.map(
+        lambda mark, x: jax.lax.stop_gradient(x) if mark else x,
+        matches(pattern, meta),
+        meta,
+    )

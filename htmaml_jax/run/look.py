@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from htmaml_jax import systems
 from htmaml_jax.episode import Episode
 from htmaml_jax.learner import Learner
 
@@ -31,22 +31,21 @@ class Look(NamedTuple):
 
 
 def make_look(
-    config: Any, episodes: Callable[[Any, Any], Episode]
+    learner: Learner, episodes: Callable[[Any, Any], Episode]
 ) -> Callable[[Any, Any, Any], tuple[Episode, Look]]:
     """Compiles (meta, shared, pieces) -> an episode and the Look at it.
 
     Args:
-      config: of the run; its `eval` says of what form tasks are.
+      learner: of the form of the tasks.
       episodes: (shared, pieces of one task) -> Episode of [1, ...].
     """
-    way, transductive = config.eval.way, config.eval.transductive
-    config = config.copy_and_resolve_references()
+    config = learner.config.copy_and_resolve_references()
     # The result of every step is what training on it would look at.
     config.outer.update(loss="every", objective="meta")
-    learner = systems.build(config, way, transductive)
+    learner = dataclasses.replace(learner, config=config)
     config = config.copy_and_resolve_references()
     config.inner.steps = 0
-    still = systems.build(config, way, transductive)
+    still = dataclasses.replace(learner, config=config)
 
     def one(meta, shared, pieces):
         episode = jax.tree.map(lambda x: x[0], episodes(shared, pieces))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import optax
 
 from htmaml_jax.errors import UserError
 from htmaml_jax.learner import Learner
+from htmaml_jax.outer import gradients
 from htmaml_jax.run import mesh as meshes
 
 
@@ -51,31 +51,17 @@ def make_optimizer(outer: Any, steps: int) -> optax.GradientTransformation:
             for group, tree in meta.items()
         }
 
-    steps = [
+    adam = optax.chain(
         optax.clip_by_global_norm(outer.clip),
         optax.adamw(schedule, weight_decay=outer.decay, mask=decays),
-    ]
-    if outer.frozen:
-        still = functools.partial(_matches, outer.frozen)
-        steps.append(optax.masked(optax.set_to_zero(), still))
-    return optax.chain(*steps)
-
-
-def _matches(pattern, meta):
-    """Marks the leaves of meta whose path fits a regular expression."""
-
-    def path(keys):
-        return jax.tree_util.keystr(keys, simple=True, separator="/")
-
-    marks = jax.tree_util.tree_map_with_path(
-        lambda keys, _: bool(re.fullmatch(pattern, path(keys))), meta
     )
-    if not any(jax.tree.leaves(marks)):
-        raise UserError(
-            f"outer.frozen {pattern!r} matches nothing that is learned, such "
-            f"as {path(jax.tree_util.tree_leaves_with_path(meta)[0][0])}."
-        )
-    return marks
+    if not outer.frozen:
+        return adam
+    # What is frozen has no moments, and no part in the norm.
+    return optax.partition(
+        {True: optax.set_to_zero(), False: adam},
+        functools.partial(gradients.matches, outer.frozen),
+    )
 
 
 def init_state(
