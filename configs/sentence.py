@@ -8,7 +8,7 @@ Rivals    python -m htmaml_jax.train --config configs/sentence.py:system=maml
           The encoder learns, too: configs/sentence.py:outer.frozen=
 Hardware  CPU, 2 cores, AMD EPYC
 Minutes   not measured undisturbed: 1.0 s of one core per task
-Result    see README.md
+Result    see results/README.md
 """
 
 from htmaml_jax import config
