@@ -95,6 +95,7 @@ FIELDS: dict[str, Any] = {
         "through": "weights",  # weights | transform | adapters
         "clip": 0.0,  # of every entry of the inner gradient; 0: none
         "fade": False,  # steps shrink to 0 while hyper.blend rises
+        "unroll": 5,  # more steps are scanned: slower, in less memory
     },
     "outer": {
         "gradient": "mixed",  # plain | remat | mixed | first | reptile

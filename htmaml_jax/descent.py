@@ -67,6 +67,7 @@ class Descent(Slots):
                 inner.clip,
                 start.fade,
                 every,
+                inner.unroll,
             )
             passed = [ended]
             if every:

@@ -46,6 +46,18 @@ def test_inner_rules_by_hand():
     )
 
 
+def test_scanned_steps_are_the_unrolled_ones(monkeypatch):
+    unrolled = hand(steps=3)
+    assert np.abs(unrolled - hand(steps=2)).max() > 1e-3
+    scans = []
+    scan = jax.lax.scan
+    monkeypatch.setattr(jax.lax, "scan", lambda *x: scans.append(1) or scan(*x))
+    np.testing.assert_allclose(hand(steps=3, unroll=3), unrolled, rtol=1e-6)
+    assert not scans
+    np.testing.assert_allclose(hand(steps=3, unroll=2), unrolled, rtol=1e-6)
+    assert scans
+
+
 def test_curvature_and_alfa_by_hand():
     start = np.array([0.5, -1.0])
     for rule in ("curvature", "alfa"):

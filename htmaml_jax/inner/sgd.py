@@ -14,9 +14,6 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-# Up to here the loop is unrolled, which runs faster; beyond, compile time
-# would grow with every step.
-_UNROLLED = 5
 RULES = ("sgd", "curvature", "alfa")
 
 Variables = dict[str, jax.Array]
@@ -95,6 +92,7 @@ def descend(
     clip: float = 0.0,
     fade: jax.Array | float = 1.0,
     every: bool = False,
+    unroll: int = 5,
 ) -> Any:
     """Takes K gradient steps.
 
@@ -109,6 +107,8 @@ def descend(
       clip: largest entry of a gradient; 0 for no limit.
       fade: factor on all step sizes.
       every: return the variables after every step, [K, ...] each.
+      unroll: up to so many steps are unrolled, which runs faster; more are
+        scanned, which takes the memory and compile time of one.
     """
     flat = {k: flatten_dict(x, sep="/") for k, x in learned.items()}
     per_step = {k: flat[k] for k in ("alpha", "decay") if k in flat}
@@ -132,7 +132,7 @@ def descend(
         return new
 
     steps = jax.tree.leaves(per_step)[0].shape[0] if variables else 0
-    if steps > _UNROLLED:
+    if steps > unroll:
 
         def scanned(variables, now):
             new = step(variables, now)
