@@ -11,7 +11,8 @@ Rivals    python -m htmaml_jax.train --config configs/hate.py:system=hatemaml
           Others to judge on: evaluate RUN --config.eval.domain=hate-hi
 Hardware  CPU, 2 cores, AMD EPYC
 Minutes   3 for 300 steps of hatemaml, beside other runs
-Result    none yet
+Result    HT-MAML, seed 0, macro-F1: Arabic 54.0, Hindi 63.8 with 16 texts a
+          class; HateMAML 56.0, 63.3. Zero-shot and others: results/README.md
 """
 
 from htmaml_jax import config
