@@ -35,7 +35,7 @@ _HYPER = {"embed.kind": "set", "hyper.kind": "generator"}
 _MLP = {**_HYPER, "hyper.trunk": "mlp"}
 _GENERATED_HEAD = (("head/.*", "rows"),)
 # FiLM: on norm layers where there are some, else on the layers themselves.
-_FILM = (("body/norm.*", "affine"), ("body/dense.*", "affine"))
+_FILM = (("body/(.*/)?norm.*", "affine"), ("body/dense.*", "affine"))
 
 PRESETS: dict[str, dict[str, Any]] = {
     "maml": {},
