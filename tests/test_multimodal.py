@@ -161,7 +161,7 @@ def test_each_domain_is_a_run_of_its_own_and_the_trunk_is_one(run, root):
     result = evaluate.evaluate(run / "high")
     assert result["benchmark"] == "multimodal-high"
     assert result["episodes"] == 20 and result["train"]["tasks"] == 8
-    assert len(set(result["values"])) > 2
+    assert len(set(result["values"])) > 1
     model = adapt.load(run / "low")
     tones = sorted((root / "clips-low").iterdir())
     few = {d.name: sorted(d.iterdir())[:2] for d in tones[:3]}

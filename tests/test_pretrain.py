@@ -94,7 +94,8 @@ def test_what_cannot_be_started_from(encoder, data, tmp_path):
     config = default()
     config.embed.pretrained = str(encoder)
     held_out = {"test": known["train"][:1]}
-    refused(lambda: starts.encoder({}, config, held_out), "has met 1")
+    meta = {"embed": {"body": {}}}
+    refused(lambda: starts.encoder(meta, config, held_out), "has met 1")
     assert not (tmp_path / "run").exists()
     refused(
         lambda: pretrain.main(arguments(data, encoder)), "use another --workdir"
@@ -102,7 +103,7 @@ def test_what_cannot_be_started_from(encoder, data, tmp_path):
     functions = fields_of("maml", True)
     refused(
         lambda: pretrain.pretrain(functions, tmp_path / "x"),
-        "neither sounds nor pictures",
+        "functions of data.name=regression6-0-5 are not",
     )
 
 
