@@ -6,8 +6,6 @@
 #   SYSTEM   a preset, or preset+VARIANT:name=value,... for an ablation
 #   SEEDS, SHOTS, EPISODES, SERIES   variables; see below
 #   WAY   classes of a test task, if not those that the config says
-#   TRAINED   what run folders are named after, if not BENCHMARK; with it
-#             several benchmarks judge the same runs
 #   JUDGE   further options of evaluate
 # ESC-50: HTMAML_DATA=... SHOTS="1 5" SERIES="best latest" \
 #     benchmarks/compare.sh configs/asc.py:split=metaaudio esc50-metaaudio \
@@ -28,7 +26,7 @@ for seed in ${SEEDS:-0 1 2}; do
         name=${spec%%:*}
         system=${name%%+*}
         variant=${name#"$system"}
-        run=runs/${TRAINED:-$benchmark}-$name-s$seed
+        run=runs/$benchmark-$name-s$seed
         exec 9> "$run.lock"
         flock --nonblock 9 || continue
         for shot in ${SHOTS:-1}; do

@@ -30,8 +30,7 @@ def table(found: list[dict], together: dict[str, str]) -> str:
     """
 
     def key(x):
-        names = [n for n, p in together.items() if _is(p, x["benchmark"])]
-        name = names[0] if names else x["benchmark"]
+        name = part_of(x["benchmark"], together) or x["benchmark"]
         return (name, x["way"], x["shot"], x["metric"])
 
     rows = [f"| {' | '.join(HEADS)} |", f"|{'---|' * len(HEADS)}"]
@@ -53,8 +52,12 @@ def table(found: list[dict], together: dict[str, str]) -> str:
     return "\n".join(rows)
 
 
-def _is(pattern, name):
-    return re.fullmatch(pattern, name) is not None
+def part_of(benchmark: str, together: dict[str, str]) -> str:
+    """Returns under which name a benchmark shares a table, or ""."""
+    for name, pattern in together.items():
+        if re.fullmatch(pattern, benchmark):
+            return name
+    return ""
 
 
 def _counts(x):

@@ -85,7 +85,7 @@ def wide_table(found: list[dict], pattern: str) -> str:
     sets = sorted({name[1] for name in names})
     rows: dict[tuple, dict[tuple, list[dict]]] = {}
     for name, x in zip(names, found, strict=True):
-        key = (x["way"], x["shot"], x["variant"], results.label(x))
+        key = (x["way"], x["shot"], results.label(x))
         episodes = tuple(x[name] for name in results.SAME)
         place = (name[1], name[2], episodes)
         rows.setdefault(key, {}).setdefault(place, []).append(x)
@@ -93,13 +93,11 @@ def wide_table(found: list[dict], pattern: str) -> str:
     heads = ["setting", "system", *folds, "seeds", *sets, "mean"]
     heads += ["htmaml minus it", "minutes", "parameters"]
     lines = [_row(heads), _row(["---"] * len(heads))]
-    for (way, shot, variant, label), places in sorted(
-        rows.items(), key=lambda row: (*row[0][:2], row[0][3])
-    ):
-        own = "htmaml" + ("" if variant == "default" else f"+{variant}")
-        ours = rows.get((way, shot, variant, own), {})
-        ours = ours or rows.get((way, shot, "default", "htmaml"), {})
+    for (way, shot, label), places in sorted(rows.items()):
         one = next(iter(places.values()))[0]
+        own = results.label(one | {"system": "htmaml"})
+        plain = rows.get((way, shot, "htmaml"), {})
+        ours = rows.get((way, shot, own), plain)
         shown = results.unit(one)
         means = {}
         for part in sets:
@@ -232,12 +230,8 @@ def fill(page: str, folder: pathlib.Path) -> str:
     found = results.read_all(folder)
     parts: dict[str, list[dict]] = {"results": [], **{x: [] for x in TOGETHER}}
     for x in found:
-        names = [
-            name
-            for name, pattern in TOGETHER.items()
-            if re.fullmatch(pattern, x["benchmark"])
-        ]
-        parts[names[0] if names else "results"].append(x)
+        name = summary.part_of(x["benchmark"], TOGETHER)
+        parts[name or "results"].append(x)
     tables = {
         "summary": summary.table(found, TOGETHER),
         "results": table(parts["results"]),
@@ -246,10 +240,8 @@ def fill(page: str, folder: pathlib.Path) -> str:
     }
     for name in ("cost", "growth", "memory"):
         stored = {"cost": "cost-asc"}.get(name, name)
-        path = folder / f"speed/{stored}.json"
-        if path.is_file():
-            make = getattr(speed_tables, name)
-            tables[name] = make(files.read_json(path))
+        measured = files.read_json(folder / f"speed/{stored}.json")
+        tables[name] = getattr(speed_tables, name)(measured)
     for name, text in tables.items():
         start = START.format(name)
         if start in page:

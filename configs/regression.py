@@ -10,7 +10,7 @@ Rivals    python -m htmaml_jax.train --config configs/regression.py:system=maml
 Hardware  CPU, 1 of 2 cores, AMD EPYC
 Minutes   5.2
 Result    regression6-0-5, HT-MAML, three seeds, 4000 tasks: 0.157 ± 0.006;
-          KML 0.164, MMAML 0.167, MAML 0.492. Others: results/README.md
+          KML 0.163, MMAML 0.167, MAML 0.492. Others: results/README.md
 """
 
 from htmaml_jax import config

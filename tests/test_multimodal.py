@@ -116,6 +116,8 @@ def root(tmp_path_factory):
         clips = tiny.write_clips(root / f"clips-{name}")
         fields = tiny.FIELDS | {"data.dir": clips, "net.width": width}
         fields |= {"net.blocks": 1, "inner.steps": 1, "eval.episodes": 20}
+        # From prototypes tones are told apart too well to differ by task.
+        fields |= {"hyper.head": "shared", "hyper.sharpness": 0.0}
         text = ",".join(f"{k}={v}" for k, v in fields.items() if k != "system")
         parts.append((name, f"configs/asc.py:{text}"))
     (root / "both.py").write_text(CONFIG.format(parts=tuple(parts)))
@@ -161,7 +163,7 @@ def test_each_domain_is_a_run_of_its_own_and_the_trunk_is_one(run, root):
     result = evaluate.evaluate(run / "high")
     assert result["benchmark"] == "multimodal-high"
     assert result["episodes"] == 20 and result["train"]["tasks"] == 8
-    assert len(set(result["values"])) > 1
+    assert len(set(result["values"])) > 2
     model = adapt.load(run / "low")
     tones = sorted((root / "clips-low").iterdir())
     few = {d.name: sorted(d.iterdir())[:2] for d in tones[:3]}

@@ -178,7 +178,9 @@ def test_htmaml_of_identity_families_is_maml():
 )
 def test_every_preset_learns_regression(system):
     """Trains 30 updates on the same 16 tasks; the loss must fall."""
-    fields = fields_of(system, True, inner__size=0.01, outer__rate=3e-3)
+    # Without learned step sizes first order goes astray at 0.01.
+    size = 0.003 if system == "fomaml" else 0.01
+    fields = fields_of(system, True, inner__size=size, outer__rate=3e-3)
     # Schedules of a longer training, from whose middle this is.
     fields.hyper.warmup = fields.hyper.blend = 0.0
     source, data = numbers_data()
@@ -200,9 +202,7 @@ def test_every_preset_learns_regression(system):
         state, metrics = run(state, *args)
         values.append(float(metrics["loss"]))
     assert np.all(np.isfinite(values))
-    # First order without learned step sizes is slow, on tasks all the same.
-    most = 0.99 if system == "fomaml" else 0.95
-    assert np.mean(values[-3:]) < most * values[0], values[:: updates - 1]
+    assert np.mean(values[-3:]) < 0.95 * values[0], values[:: updates - 1]
 
 
 def test_joint_training_tells_all_training_classes_apart(tiny_table):

@@ -231,7 +231,10 @@ def test_configs_that_cannot_work(fields, words):
 def test_augmentations_of_volumes_are_for_volumes():
     config, _ = cli.read_config("configs/asc.py", [])
     config.outer.augment.flip = 0.5
-    with pytest.raises(UserError, match="flip, turn, .* are for volumes"):
+    with pytest.raises(
+        UserError,
+        match="flip, turn, invert, affine, elastic, gamma are for volumes",
+    ):
         limits.check(config)
 
 

@@ -65,7 +65,7 @@ def inputs(texts: Sequence[str], data: Any) -> tuple[np.ndarray, dict]:
     if data.tokens and not 3 <= data.size <= encoder.length:
         raise UserError(
             f"data.size is {data.size}, but {data.encoder} reads 3 to "
-            f"{sentence.load(data.encoder).length} tokens; set it to that."
+            f"{sentence.load(data.encoder).length} tokens; choose of these."
         )
     made, cut = encoder.padded(texts) if data.tokens else encoder.cached(texts)
     if made.shape[1] != data.size:
