@@ -2,7 +2,7 @@
 
 Task      5-way 1-shot, support and query from different recordings
 Data      ESC-50 (log-mel pack or waveforms); without it built-in synthetic
-          calls. Splits: animals (default), metaaudio (35/5/10 classes)
+          calls. Splits: animals (default), metaaudio (35/5/10), esc10
 Command   python -m htmaml_jax.train --config configs/asc.py
 Rivals    python -m htmaml_jax.train --config configs/asc.py:system=maml
 Hardware  CPU, 1 of 2 cores, AMD EPYC
@@ -15,7 +15,6 @@ from htmaml_jax import config
 
 FULL = {
     "net.width": 64,
-    "data.rows": 64,
     "data.columns": 80,
     "train.steps": 20000,
     "train.tasks": 16,
@@ -25,8 +24,8 @@ FULL = {
 def get_config(arg=None):
     """Returns the config; `arg` is the text after the colon."""
     c = config.default()
-    c.data.channels = 2
-    c.net.down = "stem"
+    c.data.update(rows=64, channels=2)
+    c.net.update(down="stem", grow=2)
     c.outer.augment.update(
         roll=0.5,
         time_mask=0.2,
@@ -34,7 +33,7 @@ def get_config(arg=None):
         gain=0.1,
         blend=0.4,
     )
-    c.train.update(steps=1200, tasks=8, val_every=0.1, val_episodes=300)
+    c.train.update(steps=800, tasks=8, val_every=0.1, val_episodes=300)
     return config.parse(c, arg, tune, FULL)
 
 

@@ -53,6 +53,7 @@ def body(config: Any, bert: Bert | None = None) -> nn.Module:
         net.blocks,
         net.down,
         net.norm,
+        net.grow,
         net.pool,
         lowering,
         dtype,
@@ -87,7 +88,7 @@ def own_body(config: Any) -> nn.Module:
     blocks = config.net.blocks
     if config.net.output == "voxels":
         return VolumeBody(config.embed.width, blocks, config.run.lowering)
-    return ConvBody(config.embed.width, blocks, "stem", "group", "mean")
+    return ConvBody(config.embed.width, blocks, "stem", "group", pool="mean")
 
 
 def lines(config: Any, base: Any) -> list[rules.Line]:

@@ -72,12 +72,6 @@ def check(config: ConfigDict) -> None:
             )
 
 
-def crop_is_small(config: ConfigDict) -> bool:
-    """Says whether a view of a clip is too short for the network's blocks."""
-    kept = round(config.pretrain.crop * config.data.columns)
-    return kept < 2**config.net.blocks
-
-
 def _check_slots(config):
     """Refuses fillings that do not go together."""
     hyper, inner, embed = config.hyper, config.inner, config.embed
@@ -111,6 +105,10 @@ def _check_slots(config):
             (net.kind, net.output) != wanted,
             f"data.name={data.name} needs net.kind={wanted[0]} and "
             f"net.output={wanted[1]}",
+        ),
+        (
+            net.grow > 1 and net.kind != "conv",
+            "net.grow is for net.kind=conv; set it to 1",
         ),
         (
             functions and any(outer.augment.values()),
@@ -165,11 +163,6 @@ def _check_slots(config):
             outer.objective == "joint" and hardened,
             "outer.objective=joint takes no outer.auxiliary, outer.exchange, "
             "outer.shuffle or outer.mix",
-        ),
-        (
-            pictures and outer.auxiliary and crop_is_small(config),
-            f"pretrain.crop={config.pretrain.crop} leaves fewer columns than "
-            f"net.blocks={net.blocks} can halve; raise it",
         ),
         (
             net.norm == "support" and exchange.kind in ("task", "both"),

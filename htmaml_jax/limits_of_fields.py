@@ -37,9 +37,9 @@ _CHOICES = {
 _AT_LEAST_ONE = """
 data.way data.shot data.query data.rows data.columns eval.way eval.shot
 eval.query eval.episodes train.steps train.tasks train.val_episodes net.width
-net.blocks data.size embed.width embed.dim embed.layers data.domains hyper.dim
-hyper.layers hyper.heads log.every pretrain.steps pretrain.batch pretrain.width
-eval.rounds eval.pseudo data.side
+net.grow net.blocks data.size embed.width embed.dim embed.layers data.domains
+hyper.dim hyper.layers hyper.heads log.every pretrain.steps pretrain.batch
+pretrain.width eval.rounds eval.pseudo data.side
 """
 _ABOVE_ZERO = """
 outer.rate outer.clip train.val_every pretrain.rate pretrain.temperature

@@ -17,7 +17,7 @@ from typing import Any
 
 from etils import epath
 
-from htmaml_jax import cli, limits
+from htmaml_jax import cli
 from htmaml_jax.config import form
 from htmaml_jax.errors import UserError
 
@@ -72,11 +72,6 @@ def pretrain(config: Any, workdir: epath.Path) -> dict[str, Any]:
             f"the {kind} of data.name={config.data.name} are not pre-trained "
             "on; only sounds, pictures and, with data.encoder=ngrams, texts "
             "are."
-        )
-    if kind == "pictures" and limits.crop_is_small(config):
-        raise UserError(
-            f"pretrain.crop={wanted.crop} leaves fewer columns than "
-            f"net.blocks={config.net.blocks} can halve; raise it."
         )
     if workdirs.read(workdir):
         raise UserError(f"{workdir} holds a run; use another --workdir.")

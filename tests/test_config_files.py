@@ -38,6 +38,7 @@ def file(tmp_path):
         ("net.width=12", ("net.width is 12", "multiple of 8")),
         ("data.columns=8", ("net.blocks=4", "only 8")),
         ("data.loader=torch", ("data.loader", "'torch'", "device, tfdata")),
+        ("net.grow=0", ("net.grow is 0", "at least 1")),
         ("net.norm=batch", ("net.norm", "'batch'", "group")),
         ("net.pool=max", ("net.pool", "'max'", "flat")),
         ("net.down=max", ("net.down", "'max'", "stride")),

@@ -97,7 +97,7 @@ def test_the_least_important_channels_are_marked():
 def test_channels_of_a_network_are_exchanged(donated):
     """Behind block 1 marked channels are the others', the rest unchanged."""
     rng = np.random.default_rng(0)
-    body = ConvBody(8, 2, "pool", "group", "flat")
+    body = ConvBody(8, 2, "pool", "group")
     inputs = rng.normal(size=(6, 8, 8, 1))
     batch = batch_of(inputs, [0, 0, 1, 1, 2, 2])
     donor = batch_of(rng.normal(size=(4, 8, 8, 1)), [0, 0, 1, 1], [1, 1, 1, 0])
@@ -192,7 +192,6 @@ def test_terms_reach_the_network_and_the_metrics():
             "system=maml,embed.body=own,embed.pretrained=x",
             ("reads the support set",),
         ),
-        ("outer.auxiliary=0.1,pretrain.crop=0.3", ("pretrain.crop=0.3",)),
         ("net.norm=support,outer.exchange.kind=task", ("norm statistics",)),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from htmaml_jax import config
-from htmaml_jax.data import clips, draw, esc, find, synthetic
+from htmaml_jax.data import clips, draw, esc, esc_tree, find, synthetic
 from htmaml_jax.data.audio import FrontEnd
 from htmaml_jax.data.table import Scale
 from htmaml_jax.errors import UserError
@@ -123,6 +123,26 @@ def test_esc10_tree(home, data):
     data.name, data.dir = "esc10", str(home / "mine")
     tree = make(home / "mine" / "esc10_audio")
     assert find.load(data) == ("esc10", f"manual_dir={tree}")
+
+
+def test_esc10_is_a_test_of_what_its_split_has_held_back(
+    home, data, monkeypatch
+):
+    asked = []
+
+    def load_esc(which, front, splits, **where):
+        asked.append(splits)
+
+    monkeypatch.setattr(
+        sys.modules["htmaml_jax.data.builders"], "load_esc", load_esc
+    )
+    make(home / "mine" / "esc10_audio")
+    data.name, data.dir = "esc10", str(home / "mine")
+    for data.split in ("metaaudio", "esc10"):
+        find.load(data)
+    ten = {esc.CLASSES[number] for number in esc_tree.TARGETS.values()}
+    assert asked[0] is None
+    assert {k: set(v) for k, v in asked[1].items()} == {"test": ten}
 
 
 def test_own_clips(home, data, monkeypatch):
@@ -279,7 +299,12 @@ def test_real_pack(real_data):
 
 
 @pytest.mark.parametrize(
-    ("name", "sizes"), [("metaaudio", (35, 5, 10)), ("animals", (32, 6, 12))]
+    ("name", "sizes"),
+    [
+        ("metaaudio", (35, 5, 10)),
+        ("animals", (32, 6, 12)),
+        ("esc10", (34, 6, 10)),
+    ],
 )
 def test_class_splits(name, sizes):
     splits = [esc.SPLITS[name][split] for split in draw.SPLITS]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from htmaml_jax.nets import conv as convs
 from htmaml_jax.nets.conv import Conv, conv, max_pool
+from htmaml_jax.nets.conv4 import ConvBody
 from htmaml_jax.nets.norm import GroupNorm, Norm
 from htmaml_jax.nets.unet import UNet
 
@@ -173,6 +174,16 @@ def test_unet_keeps_the_size_and_reads_the_whole_volume():
     assert_close(rough.astype(np.float32), outputs, 5e-2)
 
 
+def test_later_blocks_of_the_body_grow():
+    body = ConvBody(8, 4, "stem", grow=2)
+    inputs = jnp.ones((3, 32, 16, 2))
+    params = body.init(jax.random.key(0), inputs)["params"]
+    widths = [params[f"conv{i}"]["kernel"].shape[-2:] for i in range(4)]
+    assert widths == [(2, 8), (8, 8), (8, 16), (16, 32)]
+    # What is left of 32x16 after four halvings, in 32 channels.
+    assert body.apply({"params": params}, inputs).shape == (3, 2 * 1 * 32)
+
+
 def test_conv_refuses_another_padding():
     with pytest.raises(ValueError, match="FULL"):
         conv(jnp.zeros((1, 4, 1)), jnp.zeros((3, 1, 1)), (1,), "FULL")
@@ -209,6 +220,12 @@ def test_max_pool_is_flax_max_pool(space, window, padding):
     ours = run(mine, (inputs,), (direction,), cotangent)
     assert ours[0].shape == out
     assert_close(ours, run(theirs, (inputs,), (direction,), cotangent), 1e-6)
+
+
+def test_max_pool_leaves_a_short_axis_alone():
+    pooled = max_pool(jnp.arange(6.0).reshape(1, 6, 1, 1))
+    np.testing.assert_array_equal(pooled.ravel(), [1, 3, 5])
+    assert pooled.shape == (1, 3, 1, 1)
 
 
 def test_max_pool_has_finite_second_derivatives_where_values_tie():

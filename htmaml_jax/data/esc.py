@@ -53,6 +53,12 @@ SPLITS = {
         "vacuum_cleaner sneezing thunderstorm crow glass_breaking "
         "church_bells cow dog airplane engine",
     ),
+    # Tests on the ten classes of ESC-10, which has waveforms of them.
+    "esc10": _split(
+        "hen cow breathing coughing mouse_click engine",
+        "dog rain sea_waves crying_baby clock_tick sneezing helicopter "
+        "chainsaw rooster crackling_fire",
+    ),
 }
 PACK = "esc50_logmel_png"
 _TREE = f"{PACK}/meta.csv and {PACK}/esc50_logmel_gray.zip"

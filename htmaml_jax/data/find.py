@@ -184,8 +184,11 @@ def _read(folder, data, front, clips):
 def _esc(which, data, front, **where):
     from htmaml_jax.data.builders import load_esc
 
-    # ESC-10's ten classes are split by the hash of their names.
-    splits = esc.splits_named(data.split) if which == "esc50" else None
+    splits = esc.splits_named(data.split)
+    if which == "esc10":
+        # Its classes are for tests, or split by the hash of their names.
+        whole = data.split == "esc10"
+        splits = {"test": splits["test"]} if whole else None
     return load_esc(which, front, splits, **where)
 
 

@@ -153,12 +153,16 @@ def max_pool(
 ) -> jax.Array:
     """Takes the maximum of windows of [B, *space, C], stride = window.
 
+    With "VALID" an axis shorter than the window stays as it is.
+
     `jnp.where(u >= v, u, v)` instead of `jnp.max`: the gradient of a maximum
     over a reshaped axis compares x == max(x) after x was recomputed with
     other rounding, which gives NaN second derivatives on XLA CPU.
     """
     for axis in range(1, inputs.ndim - 1):
         size = inputs.shape[axis]
+        if size < window and padding == "VALID":
+            continue
         if padding == "SAME":
             pads = [(0, 0)] * inputs.ndim
             pads[axis] = same_padding(size, window, window)

@@ -17,12 +17,14 @@ class ConvBody(nn.Module):
     """Blocks of 3x3 convolution, norm and ReLU, each halving the map.
 
     Attributes:
-      width: channels of every block.
+      width: channels of the first two blocks.
       blocks: number of blocks; the input must be at least 2**blocks wide.
       down: how a block halves its map: "pool" after it, "stride" in its
         convolution (a quarter of the work), or "stem", which strides in the
         first block and pools in the others.
       norm: see `htmaml_jax.nets.norm`.
+      grow: how many times as many channels each block from the third on has;
+        its map is small, so that they cost little.
       pool: "flat" keeps the last map, "mean" averages it over space,
         "columns" over its columns alone: time, where the rows are pitches.
       lowering: see `htmaml_jax.nets.conv.conv`.
@@ -33,6 +35,7 @@ class ConvBody(nn.Module):
     blocks: int = 4
     down: str = "pool"
     norm: str = "group"
+    grow: int = 1
     pool: str = "flat"
     lowering: str = "auto"
     dtype: Any = None
@@ -55,7 +58,7 @@ class ConvBody(nn.Module):
             strided = self.down == "stride" or (self.down == "stem" and i == 0)
             strides = (2, 2) if strided else (1, 1)
             x = Conv(
-                self.width,
+                self.width * self.grow ** max(i - 1, 0),
                 strides=strides,
                 lowering=self.lowering,
                 dtype=self.dtype,
