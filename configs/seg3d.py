@@ -40,5 +40,5 @@ def tune(c):
         c.hyper.rules = (
             ("body/conv_.*/kernel", "lowrank(2)"),
             ("body/norm_.*", "affine"),
-            ("head/kernel", "add"),
+            ("head/kernel", "rows"),
         )

@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 
 from htmaml_jax import evaluate
-from htmaml_jax.data import nifti, paint, volumes
+from htmaml_jax.data import nifti, paint, together, volumes
 from htmaml_jax.episode import Batch
 from htmaml_jax.errors import UserError
 
@@ -23,8 +23,9 @@ class Segmented(NamedTuple):
 
     Attributes:
       item: path of the image.
-      mask: [X, Y, Z] uint8 on the image's own grid; 1 is the structure.
-      probability: [X, Y, Z] float32 of it.
+      mask: [X, Y, Z] on the image's own grid; 1 is the structure, or of
+        several those that were named have their labels.
+      probability: [X, Y, Z] float32 of it, or [X, Y, Z, N] of each.
       affine: [4, 4] of the image.
     """
 
@@ -48,17 +49,18 @@ class VolumeModel:
     def adapt(
         self,
         support: Sequence[tuple[Path, Path]],
-        label: int = 0,
+        label: int | Sequence[int] = 0,
         spacing: float = 0.0,
         window: tuple[float, float] | None = None,
     ) -> VolumeSpecialist:
-        """Adapts to a structure, given as pairs (image, mask) of files.
+        """Adapts to structures, given as pairs (image, mask) of files.
 
         Args:
           support: a few annotated volumes.
-          label: of the structure in the masks; 0: all that is not 0.
-          spacing: size of a cell in mm; 0: such that the structure is, on
-            average, half as wide as the cube that the network sees.
+          label: of the structure in the masks; 0: all that is not 0. Or
+            those of several, which each volume shows.
+          spacing: size of a cell in mm; 0: such that what is looked for is,
+            on average, half as wide as the cube that the network sees.
           window: of Hounsfield units, of CT; by default percentiles.
 
         Raises:
@@ -67,65 +69,80 @@ class VolumeModel:
         """
         if not support or isinstance(support, (str, pathlib.Path)):
             raise UserError("adapting needs a list of pairs (image, mask).")
+        labels = None if np.ndim(label) == 0 else tuple(map(int, label))
+        if labels is not None and (
+            not labels or min(labels) < 1 or len(set(labels)) < len(labels)
+        ):
+            raise UserError(
+                f"label {label} must name labels of masks, each once, and no 0."
+            )
         pairs = []
         for item in support:
             if not isinstance(item, (tuple, list)) or len(item) != 2:
                 raise UserError(f"{item} is no pair (image, mask).")
             image, mask = map(read_file, item)
             nifti.check_pair(image, mask)
-            inside = mask.data == label if label else mask.data != 0
-            if not inside.any():
-                wanted = f"the label {label}" if label else "any structure"
-                raise UserError(
-                    f"{mask.name} does not show {wanted}; a support volume "
-                    "must."
-                )
-            pairs.append((image, inside))
+            found = [
+                mask.data == one if one else mask.data != 0
+                for one in labels or (label,)
+            ]
+            for one, inside in zip(labels or (label,), found, strict=True):
+                if not inside.any():
+                    wanted = f"the label {one}" if one else "any structure"
+                    raise UserError(
+                        f"{mask.name} does not show {wanted}; a support volume "
+                        "must."
+                    )
+            pairs.append((image, found))
         spacing = spacing or self._fitting(pairs)
         images, masks = [], []
-        for image, inside in pairs:
-            centre = volumes.middle(inside, image.affine)
+        for image, found in pairs:
+            centre = volumes.middle(np.any(found, axis=0), image.affine)
             grid = nifti.grid_at(centre, spacing, self._side)
             bright = nifti.level(image, window)
             images.append(nifti.sample(bright, image.affine, grid))
-            masks.append(volumes.patch_of(inside, image.affine, grid))
-            if masks[-1].sum() < volumes.SMALLEST:
+            parts = np.zeros(grid.shape, np.int32)
+            for slot, inside in enumerate(found, 1):
+                parts[volumes.patch_of(inside, image.affine, grid)] = slot
+            masks.append(parts)
+            if len(together.shown(parts)) < len(found):
                 raise UserError(
                     f"{image.name}: at a spacing of {spacing:.3g} mm its "
-                    "structure is smaller than the network can see; give a "
-                    "smaller spacing."
+                    "structure is smaller than the network can see, or not "
+                    "in its cube; give another spacing."
                 )
         batch = Batch(
             paint.standard(np, np.stack(images))[..., None],
-            np.stack(masks).astype(np.int32),
+            np.stack(masks),
             np.ones(len(pairs), np.float32),
         )
-        learner = evaluate.build(self._config, 1)
+        learner = evaluate.build(self._config, len(labels or (label,)))
         from htmaml_jax.run import step
 
         log_odds = step.specialise(learner, self._meta, batch)
-        return VolumeSpecialist(log_odds, self._side, spacing, window)
+        return VolumeSpecialist(log_odds, self._side, spacing, window, labels)
 
     def _fitting(self, pairs):
-        """Returns the spacing at which structures fill half of a cube."""
+        """Returns the spacing at which all structures fill half of a cube."""
         widest = []
-        for image, inside in pairs:
-            places = np.argwhere(inside)
+        for image, found in pairs:
+            places = np.argwhere(np.any(found, axis=0))
             cells = places.max(0) - places.min(0) + 1
             widest.append((cells * nifti.spacing_of(image.affine)).max())
         return float(2 * np.mean(widest) / self._side)
 
 
 class VolumeSpecialist:
-    """A model adapted to a structure of one's own.
+    """A model adapted to structures of one's own.
 
     Attributes:
       spacing: mm per cell of what the network sees.
     """
 
-    def __init__(self, log_odds, side, spacing, window):
+    def __init__(self, log_odds, side, spacing, window, labels=None):
         self._log_odds, self._side = log_odds, side
         self.spacing, self._window = spacing, window
+        self._labels = labels
 
     def predict(self, items: Iterable[Path]) -> list[Segmented]:
         """Segments whole volumes, each on its own.
@@ -142,9 +159,17 @@ class VolumeSpecialist:
         coarse = nifti.sample(bright, image.affine, grid)
         odds = tiled(self._log_odds, coarse, self._side)
         own = nifti.Grid(image.data.shape, image.affine)
-        odds = nifti.sample(odds, grid.affine, own)
-        mask = (odds > 0.5).astype(np.uint8)
-        return Segmented(item, mask, odds.astype(np.float32), image.affine)
+        odds = [nifti.sample(x, grid.affine, own) for x in odds]
+        odds = np.stack(odds, -1).astype(np.float32)
+        if self._labels is None:
+            odds = odds[..., 0]
+            mask = (odds > 0.5).astype(np.uint8)
+            return Segmented(item, mask, odds, image.affine)
+        numbers = np.array([0, *self._labels])
+        numbers = numbers.astype(np.min_scalar_type(numbers.max()))
+        rest = 1 - odds.sum(-1, keepdims=True)
+        likeliest = np.concatenate([rest, odds], -1).argmax(-1)
+        return Segmented(item, numbers[likeliest], odds, image.affine)
 
 
 def tiled(log_odds, volume: np.ndarray, side: int) -> np.ndarray:
@@ -155,15 +180,19 @@ def tiled(log_odds, volume: np.ndarray, side: int) -> np.ndarray:
     Methods 2021).
 
     Args:
-      log_odds: [n, side, side, side, 1] to log-probabilities [the same].
+      log_odds: [n, side, side, side, 1] to log-probabilities [n, side, side,
+        side, N] of structures.
       volume: at least `side` wide along each axis.
       side: of a tile.
+
+    Returns:
+      Probabilities [N, X, Y, Z].
     """
     far = (np.arange(side) - (side - 1) / 2) / (side / 8)
     line = np.exp(-(far**2) / 2)
     weight = line[:, None, None] * line[:, None] * line
     weight = np.maximum(weight, 1e-3)
-    total, share = (np.zeros(volume.shape) for _ in range(2))
+    total, share = 0.0, np.zeros(volume.shape)
     places = list(_places(volume.shape, side))
     for first in range(0, len(places), _TILES):
         mine = places[first : first + _TILES]
@@ -172,8 +201,10 @@ def tiled(log_odds, volume: np.ndarray, side: int) -> np.ndarray:
         # Always as many, so that one program serves all.
         filled = np.resize(tiles, (_TILES, *tiles.shape[1:]))
         odds = np.exp(log_odds(filled.astype(np.float32)))
+        if not first:
+            total = np.zeros((odds.shape[-1], *volume.shape))
         for place, odd in zip(mine, odds, strict=False):
-            total[place] += weight * odd[..., 0]
+            total[:, *place] += weight * np.moveaxis(odd, -1, 0)
             share[place] += weight
     return total / share
 

@@ -78,8 +78,7 @@ def evaluate(
       draw: also write pictures into the workdir.
     """
     from htmaml_jax import outside, transfer
-    from htmaml_jax.data import draw as draws
-    from htmaml_jax.data import find
+    from htmaml_jax.data import find, sources
     from htmaml_jax.data.table import Scale
     from htmaml_jax.run import machine
     from htmaml_jax.run import mesh as meshes
@@ -125,9 +124,9 @@ def evaluate(
         values = judge(meshes.replicate(mesh, meta))
         if volumes:
             values, found, truth = values
-            rows = draws.queries(part, shape, judged.seed, judged.split, count)
+            about = part, shape, judged.seed, judged.split, count
             more["surfaces"] = surfaces.compare(
-                found, truth, part, rows[:, 0], judged.tolerance
+                found, truth, part, *sources.asked(*about), judged.tolerance
             )
         if draw:
             from htmaml_jax import pictures

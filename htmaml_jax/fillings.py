@@ -94,10 +94,10 @@ def own_body(config: Any) -> nn.Module:
 def lines(config: Any, base: Any) -> list[rules.Line]:
     """Lists which family transforms which parameter of the base network."""
     chosen = tuple(tuple(rule) for rule in config.hyper.rules)
-    classes = PROBLEMS[config.net.output].classes
+    slots = PROBLEMS[config.net.output].grouped
     # A preset's rules are written for networks of more than one kind.
     own = PRESETS[config.system].get("hyper.rules", ())
-    return rules.assign(base, chosen, classes, strict=chosen != own)
+    return rules.assign(base, chosen, slots, strict=chosen != own)
 
 
 def generator(config: Any, base: Any) -> Generator:
@@ -106,7 +106,7 @@ def generator(config: Any, base: Any) -> Generator:
     return Generator(
         tuple(lines(config, base)),
         hyper.trunk,
-        PROBLEMS[config.net.output].classes,
+        PROBLEMS[config.net.output].grouped,
         hyper.dim,
         hyper.layers,
         hyper.heads,

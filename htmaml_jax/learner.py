@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict
 from htmaml_jax import fillings
 from htmaml_jax.episode import Batch, Episode
 from htmaml_jax.errors import UserError
-from htmaml_jax.hyper import heads, rules
+from htmaml_jax.hyper import rules
 from htmaml_jax.inner import sgd
 from htmaml_jax.objective import Objective
 from htmaml_jax.slots import Adapted
@@ -31,7 +31,7 @@ class Learner(Objective):
         """Makes meta; of the episode only shapes matter."""
         keys = jax.random.split(key, 4)
         support, inner = episode.support, self.config.inner
-        # One head column: a class has no name before its support is seen,
+        # One head column: a slot has no name before its support is seen,
         # unless there are names.
         columns = 1 if self.alike else self.columns
         base = self.network(columns).init(keys[0], support.inputs)["params"]
@@ -59,7 +59,7 @@ class Learner(Objective):
                 lambda x: jnp.repeat(x[None], count, axis=0), (base, learned)
             )
         if self.generates:
-            start = heads.spread(base, self.columns, self.alike)
+            start = self.spread(base)
             if (encoder := fillings.encoder(self.config)) is not None:
                 features = self.features(base, support)
                 extra = self.extra(start, support)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from htmaml_jax.config import flat, form
+from htmaml_jax.config import form
 from htmaml_jax.errors import UserError
 
 # Augmentations of volumes and of nothing else.
@@ -35,12 +35,11 @@ def check(config: ConfigDict) -> None:
             f"data.side is {data.side}; with net.blocks={net.blocks} and "
             f"net.down={net.down} it must be a multiple of {2**halved}."
         )
-    for path in ("data.way", "data.min_way", "eval.way"):
-        if flat(config)[path] > 1:
-            raise UserError(
-                f"{path} is {flat(config)[path]}; a task on volumes is one "
-                "structure: set it to 1."
-            )
+    if data.min_way not in (0, data.way):
+        raise UserError(
+            f"data.min_way is {data.min_way}; tasks on volumes are of "
+            "data.way structures each: set it to 0."
+        )
     if net.down == "stride":
         raise UserError(
             "net.down=stride is for pictures; for volumes set pool, or stem "

@@ -17,8 +17,8 @@ def figures(
     """Draws the best, the median and the worst volume of each structure.
 
     Args:
-      found: [E, 2, Q, D, H, W] bool, what queries were taken for before and
-        after the inner loop; axes are those of RAS.
+      found: [E, 2, Q, D, H, W], what queries were taken for before and after
+        the inner loop, 1 to N of structures; axes are those of RAS.
       episodes: the E tasks, of whose queries inputs [Q, D, H, W, C] and
         masks [Q, D, H, W] are looked at.
       names: of the structures of the split.
@@ -28,14 +28,16 @@ def figures(
       after the inner loop.
     """
     made = {}
-    slots = np.array([episode.classes[0] for episode in episodes])
-    for slot in np.unique(slots):
-        tasks = np.flatnonzero(slots == slot)
-        scored = [
-            (overlap(found[e, 1, q], episodes[e].query.targets[q]), e, q)
-            for e in tasks
-            for q in np.flatnonzero(episodes[e].query.mask)
-        ]
+    classes = np.array([episode.classes for episode in episodes])
+    for label in np.unique(classes):
+        scored = []
+        for e, slot in zip(*np.nonzero(classes == label), strict=True):
+            query = episodes[e].query
+            for q in np.flatnonzero(query.mask):
+                same = (
+                    x == slot + 1 for x in (found[e, 1, q], query.targets[q])
+                )
+                scored.append((overlap(*same), e, q, slot + 1))
         scored.sort(reverse=True)
         picked = {
             "best": scored[0],
@@ -43,13 +45,14 @@ def figures(
             "worst": scored[-1],
         }
         rows = []
-        for which, (score, e, q) in picked.items():
+        for which, (score, e, q, number) in picked.items():
             query = episodes[e].query
-            first = overlap(found[e, 0, q], query.targets[q])
+            image, truth = query.inputs[q, ..., 0], query.targets[q] == number
+            said = found[e, :, q] == number
+            first = overlap(said[0], truth)
             title = f"{which}: Dice {first:.2f}, then {score:.2f}"
-            image, truth = query.inputs[q, ..., 0], query.targets[q] > 0
-            rows.append((title, image, truth, found[e, :, q]))
-        name = str(names[slot])
+            rows.append((title, image, truth, said))
+        name = str(names[label])
         kept = "".join(c if c.isalnum() else "-" for c in name)
         made[f"volumes-{kept}"] = figure(name, len(scored), rows)
     return made

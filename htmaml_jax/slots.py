@@ -62,7 +62,7 @@ class Slots:
 
     Attributes:
       config: see `htmaml_jax.config.default`.
-      way: class slots N of the episodes.
+      way: slots N of the episodes, of classes or of structures.
       transductive: let norm layers use the statistics of the query batch.
       known: training classes, which joint training tells apart.
       bert: the encoder that the base network begins with, if it is one of
@@ -82,8 +82,8 @@ class Slots:
 
     @property
     def alike(self):
-        """Whether outputs are class slots that share one head column."""
-        return self.problem.classes and not self.problem.named
+        """Whether outputs are slots that share one head column."""
+        return self.problem.grouped and not self.problem.named
 
     @property
     def generates(self):
@@ -93,7 +93,7 @@ class Slots:
     @property
     def columns(self):
         """Outputs of the network."""
-        return self.way if self.problem.classes else 1
+        return self.way if self.problem.grouped else 1
 
     @property
     def shuffled(self):
@@ -137,7 +137,7 @@ class Slots:
                 k: jax.lax.stop_gradient(x) if k in ("alpha", "decay") else x
                 for k, x in learned.items()
             }
-        shared = heads.spread(base, self.columns, self.alike)
+        shared = self.spread(base)
         grouped = hyper.head == "prototype" and self.problem.grouped
         if grouped and not self.generates:
             shared["head"] = self.prototypes(base, support, shuffle)
@@ -172,6 +172,12 @@ class Slots:
         flat = flatten_dict(stepping, sep="/")
         rest["fixed"] = {k: x for k, x in flat.items() if k not in variables}
         return Start(shared, theta, variables, rest, learned, fade, loss)
+
+    def spread(self, base):
+        """Gives a base network a head for every slot."""
+        if not self.alike:
+            return dict(base)
+        return heads.spread(base, self.columns, not self.problem.classes)
 
     def variables(self, params):
         """Returns what the inner loop steps on."""
@@ -256,7 +262,7 @@ class Slots:
         sharpness = self.config.hyper.sharpness
         if self.problem.classes:
             return heads.prototypes(features, support, self.way, sharpness)
-        return heads.contrast(features, support, sharpness)
+        return heads.contrast(features, support, self.way, sharpness)
 
     def extra(self, start, support):
         """Numbers about weights and support gradients, where asked for.
@@ -284,6 +290,6 @@ class Slots:
 
     def there(self, support):
         """Returns [N]: which class slots an answer may name."""
-        if not self.alike:
+        if not (self.alike and self.problem.classes):
             return jnp.ones(self.columns, bool)
         return present(support, self.way)

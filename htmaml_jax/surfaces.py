@@ -13,19 +13,22 @@ from typing import Any
 import numpy as np
 
 from htmaml_jax import results
+from htmaml_jax.outer import losses
 
 
 def answers(learner: Any, meta: Any, episode: Any, read: Any = None):
     """Adapts to an episode's support and answers its queries; traced.
 
     Returns:
-      The query metric [], predicted and true foreground [Q, D, H, W] bool.
+      The query metric [], predicted and true structures [Q, D, H, W] uint8,
+      1 to N, or 0 for the background.
     """
     adapted = learner.adapt(meta, episode.support, episode.domain, read)
     query = episode.query
     outputs = learner.predict(adapted, query.inputs, query.mask)
     score = learner.problem.score(outputs, query)
-    return score, outputs[..., 0] > 0, query.targets > 0
+    found = losses.structures(outputs)
+    return score, *(x.astype("uint8") for x in (found, query.targets))
 
 
 def distances(
@@ -69,29 +72,31 @@ def compare(
     truth: np.ndarray,
     table: Any,
     rows: np.ndarray,
+    classes: np.ndarray,
     near: float,
 ) -> dict[str, Any]:
     """Compares the answers of test episodes with the truth; see `report`.
 
     Args:
-      found, truth: [E, Q, D, H, W] bool.
+      found, truth: [E, Q, D, H, W], 1 to N of structures.
       table: of volumes, which the episodes are drawn from.
-      rows: [E, Q] of that table.
+      rows: [E, 1, Q] of that table.
+      classes: [E, N] of that table, the structures of each episode.
       near: tolerance of surface Dice.
     """
     told, about = [], table.masks
-    for place in np.ndindex(rows.shape):
-        row = rows[place]
-        told.append(
-            {
-                "structure": table.classes[table.labels[row]],
-                "case": str(about.cases[row]),
-                "unit": str(about.units[row]),
-                **distances(
-                    found[place], truth[place], about.spacing[row], near
-                ),
-            }
-        )
+    for episode, _, query in np.ndindex(rows.shape):
+        row, place = rows[episode, 0, query], (episode, query)
+        for slot, label in enumerate(classes[episode], 1):
+            both = (x[place] == slot for x in (found, truth))
+            told.append(
+                {
+                    "structure": table.classes[label],
+                    "case": str(about.cases[row]),
+                    "unit": str(about.units[row]),
+                    **distances(*both, about.spacing[row], near),
+                }
+            )
     return report(told, near)
 
 

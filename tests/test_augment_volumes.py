@@ -86,7 +86,7 @@ def test_how_far_cells_move(affine, elastic):
     # Near the middle, where nothing is read beyond the border.
     near = tuple(slice(n // 2 - 3, n // 2 + 3) for n in shape)
     away = (grid - middle)[near].reshape(-1, 3)
-    bend = jax.jit(lambda k: volumes.bend(grid, grid[..., 0], k, *how)[0])
+    bend = jax.jit(lambda k: volumes.bend(grid, grid[..., 0], k, 1, *how)[0])
     how, largest = (affine, elastic), []
     for seed in range(10):
         moved = (bend(jax.random.key(seed)) - grid)[near].reshape(-1, 3)

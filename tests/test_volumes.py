@@ -9,7 +9,7 @@ import pytest
 import tiny_volumes
 
 from htmaml_jax import config, surfaces
-from htmaml_jax.data import draw, find, mixture, paint, sources
+from htmaml_jax.data import draw, find, mixture, paint, sources, together
 from htmaml_jax.data.organs import SPLIT_SHARES
 from htmaml_jax.errors import UserError
 
@@ -44,7 +44,7 @@ def test_a_folder_of_the_decathlon_by_path(table):
     means = {}
     for row, name in enumerate(table.classes):
         mine = table.labels == row
-        inside = about.masks[mine]
+        inside = about.masks[mine] == row + 1
         assert (inside.sum((1, 2, 3)) > 20).all()
         means[name] = table.inputs[mine][..., 0][inside].mean()
     assert means["top-half"] < means["ball"] < means["rod"] < means["plate"]
@@ -76,8 +76,9 @@ def test_episodes_hold_the_masks_of_one_structure(table, loader):
             (made.query, drawn.query[0]),
         ):
             assert side.targets.dtype == np.int32
-            masks = table.masks.masks[rows]
-            np.testing.assert_array_equal(side.targets[at] > 0, masks)
+            own = 1 + table.labels[rows][:, None, None, None]
+            masks = table.masks.masks[rows] == own
+            np.testing.assert_array_equal(side.targets[at], masks)
             image = table.inputs[rows][..., 0].astype(float)
             mean = image.mean((1, 2, 3), keepdims=True)
             spread = image.std((1, 2, 3), keepdims=True)
@@ -244,8 +245,14 @@ def test_a_domain_without_classes_in_a_split_has_no_tasks(drawn, table):
         one = draw.draw(np, pool, shape, 0, 1, i)
         assert one.domain == 0
         assert mixed.masks.drawn[one.query].all()
-    rows = draw.queries(mixed, shape, 0, "train", 30)
+    rows, classes = sources.asked(mixed, shape, 0, "train", 30)
     assert set(mixed.masks.drawn[rows].ravel()) == {True, False}
+    assert (mixed.labels[rows] == classes[:, :, None]).all()
+    # Masks are told apart by the numbers of the mixture's classes.
+    shown = (mixed.masks.masks == mixed.labels[:, None, None, None] + 1).sum(
+        (1, 2, 3)
+    )
+    assert shown.min() >= together.SMALLEST
 
 
 def test_volumes_and_pictures_do_not_mix(drawn, tiny_table):

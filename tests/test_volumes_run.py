@@ -22,7 +22,7 @@ from htmaml_jax import (
     train,
 )
 from htmaml_jax.adapt_volumes import tiled
-from htmaml_jax.data import find
+from htmaml_jax.data import find, sources
 from htmaml_jax.embed.volume_encoder import VolumeEncoder, shrink
 from htmaml_jax.episode import Batch, Episode
 from htmaml_jax.errors import UserError
@@ -52,10 +52,8 @@ def test_results_tell_structures_and_volumes_apart(run):
     weights = {k: v["dice"] for k, v in one["volumes"].items()}
     data = evaluate.restore(run)[2]
     table = find.load(data.data)
-    from htmaml_jax.data import draw
-
     shape = find.fixed_shape(data.eval)
-    rows = draw.queries(table, shape, 0, "test", found["episodes"])
+    rows, _ = sources.asked(table, shape, 0, "test", found["episodes"])
     asked = table.masks.cases[rows[:, 0]].ravel()
     again = np.mean([weights[case] for case in asked])
     assert again == pytest.approx(found["mean"], abs=1e-3)
@@ -214,7 +212,7 @@ def test_every_other_system_has_a_meta_gradient(system):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"way": 2}, "data.way is 2; a task on volumes"),
+        ({"way": 2, "data.min_way": 1}, "data.min_way is 1; tasks on volumes"),
         ({"data.side": 9}, "data.side is 9.*multiple of 2"),
         ({"net.down": "stride"}, "net.down=stride is for pictures"),
         ({"outer.augment.roll": 0.5}, "outer.augment.roll is not for volumes"),

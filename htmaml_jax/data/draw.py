@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from htmaml_jax.data.table import QUERY, SUPPORT, Table
+from htmaml_jax.data.together import sets_of
 from htmaml_jax.errors import UserError
 
 SPLITS = ("train", "validation", "test")
@@ -22,6 +23,7 @@ _LAST = 0xFFFFFFFF
 class Shape(NamedTuple):
     """Size of an episode; `min_way` and `min_shot` make it vary.
 
+    Of volumes `way` structures are looked for in each.
     `queries` says from which domain they are: the "own" of the support,
     an "other" one, or "both", the latter as a second batch.
     """
@@ -38,14 +40,16 @@ class Pool(NamedTuple):
     """The classes of one split, padded to the largest class.
 
     Attributes:
-      examples: [C, M] int32 rows of the example table.
-      recordings: [C, M] int32.
+      examples: [C, M] int32 rows of the example table; recordings: theirs.
       supports: [C, M] bool, what may be support; False for padding.
       queries: [C, M] bool, what may be a query.
       domain_of: [C] int32, the domain of a class.
       domains: [D] int32, those that have classes in the split.
       named: [] bool, whether slots keep the order of the classes.
       names: [C, 1] int32 rows of the classes' names, or [C, 0].
+      members: of volumes [C, N] int32, the classes that are looked for at
+        once, counted within the split: each C is a set of them. Else [C, 0].
+      numbers: [C, N] int32, their numbers in masks.
     """
 
     examples: np.ndarray
@@ -56,6 +60,8 @@ class Pool(NamedTuple):
     domains: np.ndarray
     named: np.ndarray
     names: np.ndarray
+    members: np.ndarray
+    numbers: np.ndarray
 
 
 class Draw(NamedTuple):
@@ -69,6 +75,8 @@ class Draw(NamedTuple):
       second: [N, Q] int32 rows of further queries from another domain, with
         the same mask; [N, 0] unless the shape asks for both.
       key: [] uint32, for what is drawn beside rows.
+      numbers: of volumes [N] int32, the slots' numbers in masks; rows have
+        the form of a single slot.
     """
 
     support: np.ndarray
@@ -79,6 +87,7 @@ class Draw(NamedTuple):
     domain: np.ndarray
     second: np.ndarray
     key: np.ndarray
+    numbers: np.ndarray
 
 
 def hashed(xp, *words):
@@ -124,6 +133,13 @@ def make_pool(table: Table, split: str, shape: Shape) -> Pool:
                 "way."
             )
     rows = [np.flatnonzero(table.labels == c) for c in classes]
+    members = numbers = np.zeros((len(classes), 0), np.int32)
+    if table.masks is not None:
+        sets = sets_of(table, split, shape.way, shape.shot, shape.query)
+        rows = [one.rows for one in sets]
+        members = np.array([one.members for one in sets], np.int32)
+        numbers = classes[members] + 1
+        classes, shape = classes[members[:, 0]], shape._replace(way=1)
     # A recording in which several classes are heard.
     of_class = np.unique(
         np.concatenate([np.unique(table.recordings[r]) for r in rows]),
@@ -159,6 +175,8 @@ def make_pool(table: Table, split: str, shape: Shape) -> Pool:
         domains,
         np.bool_(table.named),
         names,
+        members,
+        numbers,
     )
 
 
@@ -208,6 +226,8 @@ def draw(xp, pool: Pool, shape: Shape, seed, split: int, index) -> Draw:
       index: [] integer, global index of the episode.
     """
     way, shot, query = shape.way, shape.shot, shape.query
+    several = pool.members.size > 0  # structures in one slot of volumes
+    way, least = (1, 1) if several else (way, shape.min_way)
 
     def key(stream, *words):
         return hashed(xp, seed, split, index, stream, *words)
@@ -217,7 +237,7 @@ def draw(xp, pool: Pool, shape: Shape, seed, split: int, index) -> Draw:
             xp.int32
         )
 
-    ways = between(shape.min_way, way, _WAY)
+    ways = between(least, way, _WAY)
     shots = between(shape.min_shot, shot, _SHOT)
     count, width = pool.examples.shape
     last = xp.uint32(_LAST)
@@ -266,22 +286,15 @@ def draw(xp, pool: Pool, shape: Shape, seed, split: int, index) -> Draw:
     support = xp.take_along_axis(pool.examples[classes], first, axis=1)
     names = pool.names[classes]
     used = xp.concatenate([xp.ones(names.shape, bool), used], axis=1)
+    slots = pool.members[classes[0]] if several else classes
     return Draw(
         support=xp.concatenate([names, support], axis=1),
         support_mask=used & there,
         query=asked,
         query_mask=xp.broadcast_to(there, (way, query)),
-        classes=classes.astype(xp.int32),
+        classes=slots.astype(xp.int32),
         domain=domain,
         second=second,
         key=key(_KEY)[0],
+        numbers=pool.numbers[classes[0]],
     )
-
-
-def queries(
-    table: Table, shape: Shape, seed: int, split: str, count: int
-) -> np.ndarray:
-    """Returns the rows [count, N, Q] that the first episodes ask for."""
-    pool, place = make_pool(table, split, shape), SPLITS.index(split)
-    each = (draw(np, pool, shape, seed, place, i) for i in range(count))
-    return np.stack([one.query for one in each])

@@ -269,6 +269,7 @@ def blank_episode(data: Any) -> Episode:
     shape = (data.way * data.shot, *size)
     targets = np.repeat(np.arange(data.way, dtype=np.int32), data.shot)
     if form == "volumes":
+        shape = (data.shot, *size)
         targets = np.zeros(shape[:-1], np.int32)
     side = Batch(
         inputs=np.zeros(

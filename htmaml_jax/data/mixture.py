@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from htmaml_jax.data.table import Masks, Table
+from htmaml_jax.data.table import Masks, Table, renumbered
 from htmaml_jax.errors import UserError
 
 SIGN = "+"  # between the names of what is mixed
@@ -39,13 +39,20 @@ def join(tables: Sequence[Table]) -> Table:
             "data.columns and data.channels."
         )
     name = SIGN.join(table.name for table in tables)
-    masks = None
-    if tables[0].masks is not None:
-        parts = zip(*(table.masks for table in tables), strict=True)
-        masks = Masks(*map(np.concatenate, parts))
     content = "".join(table.content for table in tables)
     examples = np.cumsum([0, *(len(t.labels) for t in tables)])
     classes = np.cumsum([0, *(len(t.classes) for t in tables)])
+    masks = None
+    if tables[0].masks is not None:
+        parts = [
+            t.masks._replace(
+                masks=renumbered(
+                    t.masks.masks, first + np.arange(len(t.classes))
+                )
+            )
+            for t, first in zip(tables, classes, strict=False)
+        ]
+        masks = Masks(*map(np.concatenate, zip(*parts, strict=True)))
     heard = np.cumsum([0, *(t.recordings.max() + 1 for t in tables)])
     splits: dict[str, tuple[str, ...]] = {}
     for table in tables:

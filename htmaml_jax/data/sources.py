@@ -131,7 +131,10 @@ def assemble(xp, examples: Examples, drawn: draws.Draw, index) -> Episode:
         if examples.masks is not None:
             rows, mask = rows.reshape(-1), mask.reshape(-1)
             images = paint.images(xp, examples, rows, drawn.key, first)
-            masks = examples.masks[rows].astype(xp.int32)
+            # In a task its structures are 1 to N; all else is background.
+            same = examples.masks[rows][..., None] == drawn.numbers
+            slots = 1 + xp.arange(len(drawn.numbers), dtype=xp.int32)
+            masks = xp.sum(xp.where(same, slots, 0), axis=-1, dtype=xp.int32)
             return Batch(images, masks, mask.astype(xp.float32))
         return Batch(
             inputs=standard(xp, examples, rows.reshape(-1)),
@@ -170,3 +173,18 @@ def device(table: Table, shape: draws.Shape, split: str, seed: int) -> Source:
     # The seed is data, so that one compiled program serves every seed.
     shared = (examples_of(table), pool, np.uint32(seed))
     return Source(shared, index_pieces, episodes)
+
+
+def asked(
+    table: Table, shape: draws.Shape, seed: int, split: str, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what the first episodes ask for.
+
+    Returns:
+      Rows [count, N, Q], of volumes [count, 1, Q], and classes [count, N].
+    """
+    pool = draws.make_pool(table, split, shape)
+    place, classes = draws.SPLITS.index(split), table.of_split(split)
+    each = [draws.draw(np, pool, shape, seed, place, i) for i in range(count)]
+    rows = np.stack([one.query for one in each])
+    return rows, np.stack([classes[one.classes] for one in each])

@@ -18,6 +18,7 @@ from htmaml_jax.data import cache, nifti, paint, volumes
 from htmaml_jax.data.archives import folder_files, matching, stamps
 from htmaml_jax.data.brains import EXPECTED, FOLDER
 from htmaml_jax.data.table import Table
+from htmaml_jax.data.together import SMALLEST, shown
 from htmaml_jax.data.volumes import Plan
 from htmaml_jax.errors import UserError
 
@@ -44,6 +45,7 @@ _NUMBERS = {
     for text in _STRUCTURES.values()
     for number, name in zip(text.split()[::2], text.split()[1::2], strict=True)
 }
+_NAMES = sorted(_NUMBERS.values())  # in the order of a table's classes
 # Subjects of each split, by number: none of training in the others.
 _SUBJECTS = {
     "train": range(1, 13),
@@ -68,14 +70,12 @@ def read(folder: pathlib.Path, data: Any) -> Table:
         "spacing": spacing,
         "side": data.side,
         "each": [_EACH, _BESIDE],
-        "splits": _STRUCTURES,
+        "structures": _STRUCTURES,
         "files": stamps(files, [path for _, path in found]),
     }
     arrays = cache.cached(
         key, lambda: _prepare(files, found, spacing, data.side)
     )
-    names = sorted(_NUMBERS.values())
-    labels = [names.index(_NUMBERS[int(n)]) for n in arrays["labels"]]
     plan = Plan(
         name="synthseg",
         structures=_NUMBERS,
@@ -90,7 +90,7 @@ def read(folder: pathlib.Path, data: Any) -> Table:
         str(arrays["content"]),
         inputs=arrays["inputs"],
         masks=arrays["masks"],
-        labels=np.array(labels, np.int32),
+        labels=arrays["labels"].astype(np.int32),
         subjects=arrays["subjects"],
         cases=np.array([f"training_seg_{n:02}" for n in arrays["subjects"]]),
         drawn=True,
@@ -102,30 +102,36 @@ def _prepare(files, found, spacing, side):
     rows["subjects"] = []
     digest = hashlib.sha256()
     split_of = {n: s for s, names in SPLITS.items() for n in names}
+    position = {name: i for i, name in enumerate(_NAMES)}
+    lookup = np.zeros(1 + max(paint.known()), np.uint8)
+    for number, name in _NUMBERS.items():
+        lookup[number] = position[name] + 1
     for subject, path in cache.show_progress(found, desc="label maps"):
         data = files[path].read()
         digest.update(data)
         volume = nifti.read(data, path)
         labels = nifti.labels_of(volume, paint.known())
-        tissues = paint.codes(labels)
+        tissues, places = paint.codes(labels), lookup[labels]
         for number, name in _NUMBERS.items():
             inside = labels == number
             if int(subject) not in _SUBJECTS[split_of[name]]:
                 continue
-            if inside.sum() < volumes.SMALLEST:
+            if inside.sum() < SMALLEST:
                 continue
             rng = np.random.default_rng([int(subject), number])
             centre = volumes.middle(inside, volume.affine)
             for _ in range(_EACH):
                 beside = spacing * rng.uniform(-_BESIDE, _BESIDE, 3)
                 grid = nifti.grid_at(centre + beside, spacing, side)
-                mask = volumes.patch_of(inside, volume.affine, grid)
-                if mask.sum() < volumes.SMALLEST:
+                cube, parts = (
+                    nifti.sample(x, volume.affine, grid, order=0)
+                    for x in (tissues, places)
+                )
+                if position[name] + 1 not in shown(parts):
                     continue
-                cube = nifti.sample(tissues, volume.affine, grid, order=0)
                 rows["inputs"].append(cube)
-                rows["masks"].append(mask)
-                rows["labels"].append(number)
+                rows["masks"].append(parts)
+                rows["labels"].append(position[name])
                 rows["subjects"].append(int(subject))
     if not rows["labels"]:
         raise UserError(f"{found[0][1]} shows none of the structures.")

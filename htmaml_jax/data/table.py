@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +31,9 @@ class Masks(NamedTuple):
     """What an example of volumes has beside its image.
 
     Attributes:
-      masks: [M, D, H, W] bool, the structure that the example's class names.
+      masks: [M, D, H, W] uint8, of what each cell is: 1 + the number of a
+        class, 0 for none. Its own class is that which the example lies
+        around.
       drawn: [M] bool; inputs are tissue numbers, of which an image is drawn
         anew in every episode, see `data.paint`.
       spacing: [M, 3] float32, size of a cell.
@@ -209,6 +211,21 @@ class Table:
         return np.array(
             sorted(position[name] for name in self.splits[split]), np.int32
         )
+
+
+def renumbered(masks: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+    """Gives masks the numbers of other classes: k + 1 becomes classes[k] + 1.
+
+    Raises:
+      UserError: there are more than 255.
+    """
+    numbers = np.array([0, *(1 + np.asarray(classes))])
+    if numbers.max() > 255:
+        raise UserError(
+            f"{numbers.max()} structures are too many, 255 is the most; take "
+            "some of them."
+        )
+    return numbers.astype(np.uint8)[masks]
 
 
 def _mean(inputs):

@@ -1,7 +1,7 @@
-"""Volumes and masks of structures, as a table for 1-way episodes.
+"""Volumes and masks of structures, as a table.
 
 A class is one structure in one data set, an example one volume of it: a cube
-of cells, and which of them are the structure. Volumes are oriented to right,
+of cells, and of which structures they are. Volumes are oriented to right,
 front, up and resampled to a stated spacing; the cube lies over the middle of
 what is annotated, whichever structure that is, or a few cells beside it. So
 it tells roughly where the annotated region is, as a detector would.
@@ -17,12 +17,11 @@ import numpy as np
 
 from htmaml_jax.data import cache, nifti
 from htmaml_jax.data.archives import Files, stamps
-from htmaml_jax.data.table import Masks, Table
+from htmaml_jax.data.table import Masks, Table, renumbered
+from htmaml_jax.data.together import shown
 from htmaml_jax.errors import UserError
 
 _BESIDE = 3  # cells that a cube may lie beside the middle
-# A structure of fewer cells in a patch is no example.
-SMALLEST = 8
 
 
 class Case(NamedTuple):
@@ -80,14 +79,15 @@ def table(
     key = {
         "kind": "volumes",
         "plan": [plan.name, plan.spacing, plan.window, _BESIDE],
-        "labels": sorted(plan.structures.items()),
+        "labels": list(plan.structures.items()),
         "side": side,
         "files": stamps(files, paths),
     }
     found = cache.cached(key, lambda: _prepare(files, cases, plan, side))
     classes = tuple(sorted(set(plan.structures.values())))
     position = {name: i for i, name in enumerate(classes)}
-    names = [plan.structures[int(n)] for n in found["labels"]]
+    every = list(plan.structures.values())
+    names = [every[place] for place in found["labels"]]
     split_of = {c: s for s, of in plan.splits.items() for c in of}
     subjects = [cases[i].subject for i in found["cases"]]
     held = plan.held or {}
@@ -107,7 +107,9 @@ def table(
         side,
         str(found["content"]),
         inputs=found["inputs"][kept],
-        masks=found["masks"][kept],
+        masks=renumbered(
+            found["masks"][kept], [position[name] for name in every]
+        ),
         labels=np.array([position[n] for n in names], np.int32)[kept],
         subjects=np.array(subjects)[kept],
         cases=np.array([cases[i].name for i in found["cases"]])[kept],
@@ -169,7 +171,10 @@ def assemble(
 
 
 def _prepare(files, cases, plan, side):
-    """Returns arrays, one row per case and structure that it shows."""
+    """Returns arrays, one row per case and structure that it shows.
+
+    Structures are numbered by their places in the plan, in masks from 1.
+    """
     rows: dict[str, list] = {k: [] for k in ("inputs", "masks", "labels")}
     rows["cases"] = []
     digest = hashlib.sha256()
@@ -184,13 +189,14 @@ def _prepare(files, cases, plan, side):
         grid = _grid(labels, mask.affine, case, plan, side)
         patch = nifti.sample(bright, image.affine, grid)
         patch = np.rint(255 * np.clip(patch, 0, 1)).astype(np.uint8)
-        for number in plan.structures:
+        parts = np.zeros(patch.shape, np.min_scalar_type(len(plan.structures)))
+        for place, number in enumerate(plan.structures):
             inside = patch_of(labels == number, mask.affine, grid)
-            if inside.sum() < SMALLEST:
-                continue
+            parts[inside] = place + 1
+        for place in shown(parts) - 1:
             rows["inputs"].append(patch)
-            rows["masks"].append(inside)
-            rows["labels"].append(number)
+            rows["masks"].append(parts)
+            rows["labels"].append(place)
             rows["cases"].append(i)
     if not rows["labels"]:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Task embedding from volumes whose targets are masks of a structure."""
+"""Task embedding from volumes whose targets are masks of structures."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from htmaml_jax.episode import Batch
 
 
 class VolumeEncoder(nn.Module):
-    """Pools features of the support set inside and outside the structure.
+    """Pools features of the support set inside and outside structures.
 
     Masked average pooling, as in SG-One (Zhang et al., arXiv 1810.09091, eq.
-    1), gives a prototype of the foreground and one of the background; all
-    support volumes count the same. Labels enter through the pooling alone.
+    1), gives a prototype of each structure and one of the background; all
+    support volumes count the same. Labels enter through the pooling alone,
+    so that renaming structures permutes their tokens and leaves the summary
+    as it was.
 
     Attributes:
       dim: width D of the tokens.
@@ -42,42 +44,59 @@ class VolumeEncoder(nn.Module):
         features: jax.Array | None = None,
         extra: jax.Array | None = None,
     ) -> TaskEmbedding:
-        """Embeds a support set of volumes and masks [S, D, H, W].
+        """Embeds a support set of volumes, targets [S, D, H, W] in 0 to N.
 
-        `way` is for other encoders; `extra` [E] are further numbers for the
-        summary. Tokens are those of foreground and background.
+        Args:
+          support: the volumes.
+          way: structures N.
+          features: [S, d, h, w, F] of another network, if this one has no
+            body.
+          extra: [E] further numbers for the summary.
+
+        Returns:
+          Tokens [N + 1, D] of the structures and, last, the background.
         """
         if self.body is not None:
             features = self.body(support.inputs)
-        inside = shrink(support.targets, features)[..., None]
         share = support.mask / jnp.maximum(jnp.sum(support.mask), 1)
 
         def pool(x, weight):
             total = jnp.maximum(jnp.sum(weight, (1, 2, 3)), 1e-3)
             return share @ (jnp.sum(weight * x, (1, 2, 3)) / total)
 
+        valid = jnp.ones(way + 1, bool)
         if self.blind:
-            mean = pool(features, jnp.ones_like(inside))
+            mean = pool(features, jnp.ones_like(features[..., :1]))
             summary = nn.relu(nn.Dense(self.dim, name="project")(mean))
             summary = Tree(self.clusters, name="tree")(summary)
-            tokens = jnp.zeros((2, self.dim))
-            return TaskEmbedding(tokens, summary, jnp.ones(2, bool))
-        weights = inside, 1 - inside
-        means = [pool(features, w) for w in weights]
-        # The small constant keeps the root's derivative finite at 0.
-        spreads = [
-            jnp.sqrt(pool((features - m) ** 2, w) + 1e-6)
-            for m, w in zip(means, weights, strict=True)
+            return TaskEmbedding(jnp.zeros((way + 1, self.dim)), summary, valid)
+        weights = [
+            shrink(support.targets == k, features)[..., None]
+            for k in (*range(1, way + 1), 0)
         ]
-        size = share @ jnp.log(jnp.mean(inside, (1, 2, 3)) + 1e-4)
-        prototypes = jnp.stack(means)
-        summary = [*means, *spreads, means[0] - means[1], size / 5]
+        prototypes = jnp.stack([pool(features, w) for w in weights])
+        # The small constant keeps the root's derivative finite at 0.
+        spreads = jnp.stack(
+            [
+                jnp.sqrt(pool((features - m) ** 2, w) + 1e-6)
+                for m, w in zip(prototypes, weights, strict=True)
+            ]
+        )
+        sizes = [
+            share @ jnp.log(jnp.mean(w, (1, 2, 3)) + 1e-4) for w in weights[:-1]
+        ]
+        front, apart = (jnp.mean(x[:-1], 0) for x in (prototypes, spreads))
+        back = prototypes[-1]
+        size = jnp.mean(jnp.stack(sizes), 0) / 5
+        summary = [front, back, apart, spreads[-1], front - back, size]
         summary = jnp.concatenate(
             summary if extra is None else [*summary, extra]
         )
-        tokens = jnp.concatenate([prototypes, jnp.stack(spreads)], axis=-1)
-        # Which of both a token is of, is told.
-        tokens = jnp.concatenate([tokens, jnp.eye(2)], axis=-1)
+        # Whether a token is of a structure or of the background, is told.
+        kind = jnp.repeat(
+            jnp.eye(2), jnp.array([way, 1]), axis=0, total_repeat_length=way + 1
+        )
+        tokens = jnp.concatenate([prototypes, spreads, kind], axis=-1)
         tokens = nn.LayerNorm(name="token_norm")(
             nn.Dense(self.dim, name="token")(tokens)
         )
@@ -90,7 +109,7 @@ class VolumeEncoder(nn.Module):
             guess = nn.Dense(prototypes.shape[-1], name="decode")(tokens)
             apart = guess - jax.lax.stop_gradient(prototypes)
             loss = jnp.mean(apart**2)
-        return TaskEmbedding(tokens, summary, jnp.ones(2, bool), loss)
+        return TaskEmbedding(tokens, summary, valid, loss)
 
 
 def shrink(masks: jax.Array, features: jax.Array) -> jax.Array:

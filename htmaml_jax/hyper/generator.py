@@ -26,13 +26,14 @@ class Generator(nn.Module):
     vector each, which stands for layer position and module type), read them
     through a few blocks; then each is decoded by its family. Trunk "mlp":
     every family decodes the same vector, an MLP of the task's summary, as in
-    MMAML, KML, CNAPs or HSML. The family "rows" decodes class tokens; where
-    there are no classes, the task's. No token carries a class index.
+    MMAML, KML, CNAPs or HSML. The family "rows" decodes tokens of slots, of
+    classes or structures; where there are none, the task's. No token carries
+    the index of a slot.
 
     Attributes:
       lines: one per leaf of the parameters, see `hyper.rules.assign`.
       trunk: "transformer" or "mlp".
-      classes: whether task tokens are class slots.
+      slots: whether the first task tokens are those of the head's columns.
       dim: token width D.
       layers: transformer blocks, or hidden layers.
       heads: attention heads.
@@ -46,7 +47,7 @@ class Generator(nn.Module):
 
     lines: tuple[Line, ...]
     trunk: str = "transformer"
-    classes: bool = True
+    slots: bool = True
     dim: int = 64
     layers: int = 2
     heads: int = 2
@@ -61,7 +62,6 @@ class Generator(nn.Module):
         moved = [x for x in self.lines if x.family not in ("identity", "rows")]
         read = self._transformer if self.trunk == "transformer" else self._mlp
         tokens, whole, parts = read(task, len(moved), deterministic)
-        columns = tokens if self.classes else whole[None]
         position = {x.path: i for i, x in enumerate(moved)}
         leaves, tree = jax.tree.flatten(params)
         out = []
@@ -71,7 +71,8 @@ class Generator(nn.Module):
             if family is None:
                 out.append(leaf)
             elif line.family == "rows":
-                out.append(family(columns, leaf))
+                mine = tokens[: leaf.shape[-1]] if self.slots else whole[None]
+                out.append(family(mine, leaf))
             else:
                 out.append(family(parts[position[line.path]], leaf))
         return jax.tree.unflatten(tree, out)

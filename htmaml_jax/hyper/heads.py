@@ -11,20 +11,19 @@ import jax.numpy as jnp
 from htmaml_jax.episode import Batch, one_hot
 
 
-def spread(base: Any, columns: int, classes: bool = True) -> Any:
-    """Gives every class slot the one column that all classes share.
+def spread(base: Any, columns: int, background: bool = False) -> Any:
+    """Gives every slot the one column that all of them share.
 
     A column common to all classes cancels in the softmax: its meta-gradient
-    is zero but for rounding, which Adam would blow up. So it is constant.
-    Where there are no classes, parameters stay as they are.
+    is zero but for rounding, which Adam would blow up. So it is constant,
+    unless there is a background, against which it does not cancel.
     """
-    if not classes:
-        return dict(base)
-    head = jax.tree.map(
-        lambda x: jnp.repeat(jax.lax.stop_gradient(x), columns, axis=-1),
-        base["head"],
-    )
-    return {**base, "head": head}
+
+    def each(x):
+        x = x if background else jax.lax.stop_gradient(x)
+        return jnp.repeat(x, columns, axis=-1)
+
+    return {**base, "head": jax.tree.map(each, base["head"])}
 
 
 def prototypes(
@@ -66,33 +65,31 @@ def sharpened(head: Any, sharpness: float) -> Any:
 
 
 def contrast(
-    features: jax.Array, support: Batch, sharpness: float = 0.0
+    features: jax.Array, support: Batch, way: int = 1, sharpness: float = 0.0
 ) -> Any:
-    """Makes the head whose logit is |f - c_0|^2 - |f - c_1|^2 for each voxel.
+    """Makes the head whose logits are |f - c_0|^2 - |f - c_k|^2 of a voxel.
 
-    What `prototypes` are for two classes, foreground c_1 and background c_0,
-    as one output: masked averages (Zhang et al., arXiv 1810.09091, eq. 1) over
-    all support volumes, which count alike.
+    What `prototypes` are for the background c_0 and N structures c_k, with 0
+    for the logit of the former: masked averages (Zhang et al., arXiv
+    1810.09091, eq. 1) over all support volumes, which count alike.
 
     Args:
       features: [S, D, H, W, F] of the support set.
-      support: its Batch, of masks [S, D, H, W].
+      support: its Batch, of targets [S, D, H, W] in 0 to N.
+      way: structures N.
       sharpness: see `sharpened`.
 
     Returns:
-      {"kernel": [F, 1], "bias": [1]}.
+      {"kernel": [F, N], "bias": [N]}.
     """
     share = support.mask / jnp.maximum(jnp.sum(support.mask), 1)
-    inside = support.targets.astype(features.dtype)
-
-    def centre(part):
-        total = jnp.maximum(jnp.sum(part, (1, 2, 3)), 1)
-        each = einops.einsum(part, features, "s d h w, s d h w f -> s f")
-        return share @ (each / total[:, None])
-
-    front, back = centre(inside), centre(1 - inside)
-    bias = jnp.sum(back**2) - jnp.sum(front**2)
-    head = {"kernel": 2 * (front - back)[:, None], "bias": bias[None]}
+    parts = jax.nn.one_hot(support.targets, way + 1, dtype=features.dtype)
+    total = jnp.maximum(jnp.sum(parts, (1, 2, 3)), 1)
+    sums = einops.einsum(parts, features, "s d h w k, s d h w f -> s k f")
+    centres = jnp.tensordot(share, sums / total[..., None], 1)
+    back, front = centres[0], centres[1:]
+    bias = jnp.sum(back**2) - jnp.sum(front**2, axis=1)
+    head = {"kernel": 2 * (front - back).T, "bias": bias}
     return sharpened(head, sharpness)
 
 

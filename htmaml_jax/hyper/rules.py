@@ -32,7 +32,7 @@ def path_of(keys) -> str:
 def assign(
     params: Any,
     rules: Sequence[Sequence[str]],
-    classes: bool = True,
+    slots: bool = True,
     strict: bool = True,
 ) -> list[Line]:
     """Gives each parameter the family of the first rule that matches.
@@ -40,7 +40,7 @@ def assign(
     Args:
       params: pytree of arrays or of shapes.
       rules: pairs (regular expression on the whole path, family), in order.
-      classes: whether the columns of the head are class slots.
+      slots: whether the columns of the head are slots of a task.
       strict: refuse rules that match nothing; presets are written for more
         than one kind of network.
 
@@ -63,10 +63,10 @@ def assign(
                 f"hyper.rules gives {path} the family 'rows', which is for "
                 "parameters of the head; choose another."
             )
-        if classes and path.startswith("head/") and family not in _FOR_SLOTS:
+        if slots and path.startswith("head/") and family not in _FOR_SLOTS:
             raise UserError(
                 f"hyper.rules gives {path} the family {family!r}, which would "
-                "treat class slots differently; a head can have "
+                "treat slots differently; a head can have "
                 f"{', '.join(_FOR_SLOTS)}."
             )
         count = families.generated(family, shape)

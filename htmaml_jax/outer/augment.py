@@ -65,7 +65,7 @@ def augment(
     if not any(strengths):
         return episode
     if episode.support.inputs.ndim == 5:
-        return volumes.augment(episode, key, strengths)
+        return volumes.augment(episode, key, way, strengths)
     keys = jax.random.split(key, 4)
     vectors = episode.support.inputs.ndim == 2
     if episode.support.inputs.dtype == jnp.int32:

@@ -65,35 +65,51 @@ def dice_cross_entropy(logits: jax.Array, batch: Batch) -> jax.Array:
 
     The Dice loss of V-Net (Milletari et al., 3DV 2016, §3) with its
     denominator not squared, and the sum of both as in nnU-Net (Isensee et
-    al., Nature Methods 2021); logits [B, D, H, W, 1], targets [B, D, H, W].
-    In the cross-entropy foreground and background weigh half each: where
-    all voxels weigh the same, a structure of one voxel in a hundred says
-    next to nothing in an inner step, and a network that answers "background"
-    everywhere is where meta-training ends.
+    al., Nature Methods 2021); logits [B, D, H, W, N] of N structures against
+    the background, whose own is 0, targets [B, D, H, W] in 0 to N.
+    In the cross-entropy background and structures weigh the same: where all
+    voxels do, a structure of one voxel in a hundred says next to nothing in
+    an inner step, and a network that answers "background" everywhere is where
+    meta-training ends.
     """
-    space = (1, 2, 3)
-    targets = batch.targets.astype(logits.dtype)[..., None]
-    overlap = optax.losses.dice_loss(logits, targets, axis=space)
-    entropy = optax.losses.sigmoid_binary_cross_entropy(logits, targets)
-
-    def over(part):
-        weight = jnp.maximum(jnp.sum(part, space), 1)
-        return jnp.sum(part * entropy, space)[:, 0] / weight[:, 0]
-
-    balanced = (over(targets) + over(1 - targets)) / 2
+    space, many = (1, 2, 3), logits.shape[-1] + 1
+    logits = _with_background(logits)
+    parts = jax.nn.one_hot(batch.targets, many, dtype=logits.dtype)
+    overlap = optax.losses.dice_loss(
+        logits, parts, axis=space, ignore_background=True
+    )
+    entropy = -parts * jax.nn.log_softmax(logits)
+    weight = jnp.maximum(jnp.sum(parts, space), 1)
+    balanced = jnp.mean(jnp.sum(entropy, space) / weight, -1)
     return _over_real(overlap + balanced, batch)
 
 
 def dice(logits: jax.Array, batch: Batch) -> jax.Array:
-    """Returns the mean Dice coefficient of the foreground.
+    """Returns the mean Dice coefficient of the structures of volumes.
 
-    Where neither truth nor prediction has any, it is 1.
+    Where neither truth nor prediction has any of one, it is 1.
     """
-    found, truth = logits[..., 0] > 0, batch.targets > 0
+    slots = 1 + jnp.arange(logits.shape[-1])
+    found = structures(logits)[..., None] == slots
+    truth = batch.targets[..., None] == slots
     both = jnp.sum(found & truth, (1, 2, 3))
     sizes = jnp.sum(found, (1, 2, 3)) + jnp.sum(truth, (1, 2, 3))
     each = jnp.where(sizes > 0, 2 * both / jnp.maximum(sizes, 1), 1.0)
-    return _over_real(each, batch)
+    return _over_real(jnp.mean(each, -1), batch)
+
+
+def structures(logits: jax.Array) -> jax.Array:
+    """Returns the likeliest of N structures, 1 to N, or 0, the background."""
+    return jnp.argmax(_with_background(logits), -1)
+
+
+def log_odds_of_structures(logits: jax.Array) -> jax.Array:
+    """Returns log-probabilities [..., N] of the structures."""
+    return jax.nn.log_softmax(_with_background(logits))[..., 1:]
+
+
+def _with_background(logits):
+    return jnp.concatenate([jnp.zeros_like(logits[..., :1]), logits], -1)
 
 
 def _over_real(each, batch):
@@ -116,14 +132,15 @@ class Problem(NamedTuple):
     """What kind of answer a network gives, and how it is judged.
 
     Attributes:
-      classes: whether outputs are class slots.
+      classes: whether outputs are the classes that an example may be of.
       loss: (outputs, batch) -> [], to be minimised.
       metric: name of the figure that is reported.
       score: (outputs, batch) -> [], that figure.
       better: 1 if more of it is better, else -1.
       joint: whether joint training tells the classes of training apart.
       named: whether classes have names, so that slot k is always the k-th.
-      grouped: whether targets are groups that can have prototypes.
+      grouped: whether outputs are slots of a task, of classes or of
+        structures, which can have prototypes.
     """
 
     classes: bool
@@ -144,6 +161,6 @@ PROBLEMS = {
     "numbers": Problem(
         False, squared_error, "mse", squared_error, -1, False, grouped=False
     ),
-    # Foreground or not: one output, no class slots.
+    # Structures against a background.
     "voxels": Problem(False, dice_cross_entropy, "dice", dice, 1, True),
 }

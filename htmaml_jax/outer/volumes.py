@@ -22,13 +22,14 @@ _ORDERS = tuple(itertools.permutations(range(3)))
 _KNOTS = 4  # of an elastic deformation, per axis
 
 
-def augment(episode: Episode, key: jax.Array, strengths) -> Episode:
+def augment(episode: Episode, key: jax.Array, way: int, strengths) -> Episode:
     """Augments support and query of an episode.
 
     Args:
       episode: of inputs [B, D, H, W, C], masks [B, D, H, W] for targets. Turns
         need cubes.
       key: of all that is drawn.
+      way: structures N.
       strengths: `augment.Strengths`. Of the task: flip (probability for each
         axis), turn (of another order of axes), invert (of a negative). Of
         each volume: affine and elastic (see `bend`), gamma (see
@@ -57,7 +58,7 @@ def augment(episode: Episode, key: jax.Array, strengths) -> Episode:
         masks = place(batch.targets)
         each = jax.random.split(third, (2, len(x)))
         if strengths.affine or strengths.elastic:
-            how = strengths.affine, strengths.elastic
+            how = way, strengths.affine, strengths.elastic
             x, masks = jax.vmap(lambda *a: bend(*a, *how))(x, masks, each[0])
         if strengths.gamma:
             x = jax.vmap(lambda *a: change_contrast(*a, strengths.gamma))(
@@ -79,18 +80,21 @@ def bend(
     image: jax.Array,
     mask: jax.Array,
     key: jax.Array,
+    way: int,
     affine: float,
     elastic: float,
 ) -> tuple[jax.Array, jax.Array]:
     """Bends a volume [D, H, W, C] and its mask [D, H, W] as one.
 
     Both are read by linear interpolation where each cell has its origin;
-    beyond the border they repeat. The mask is what is then above one half.
+    beyond the border they repeat. Of a structure is what is then above one
+    half of it.
 
     Args:
       image: of a volume.
-      mask: 0 and 1.
+      mask: 0 to N.
       key: of the deformation.
+      way: structures N.
       affine: largest change of each of the nine numbers of the linear map
         around the middle, which rotate (in radians, where small), scale and
         shear; below 1/3 the map can be inverted.
@@ -110,7 +114,10 @@ def bend(
     def read(x):
         return map_coordinates(x, list(places), order=1, mode="nearest")
 
-    inside = read(mask.astype(image.dtype)) > 0.5
+    inside = sum(
+        k * (read((mask == k).astype(image.dtype)) > 0.5)
+        for k in range(1, way + 1)
+    )
     return jax.vmap(read, -1, -1)(image), inside.astype(mask.dtype)
 
 

@@ -13,7 +13,7 @@ import optax
 
 from htmaml_jax.errors import UserError
 from htmaml_jax.learner import Learner
-from htmaml_jax.outer import gradients
+from htmaml_jax.outer import gradients, losses
 from htmaml_jax.run import mesh as meshes
 
 
@@ -249,7 +249,7 @@ def specialise(
 
     Returns:
       Compiled inputs [n, ...] -> log-probabilities of classes [n, N], or of
-      the foreground [n, D, H, W, 1].
+      structures [n, D, H, W, N].
     """
     adapt, log_odds = _specialising(learner)
     return functools.partial(log_odds, adapt(meta, support))
@@ -259,7 +259,7 @@ def specialise(
 def _specialising(learner):
     """Compiles once what a learner does with one support set after another."""
     classes = learner.problem.classes
-    to_odds = jax.nn.log_softmax if classes else jax.nn.log_sigmoid
+    to_odds = jax.nn.log_softmax if classes else losses.log_odds_of_structures
 
     def log_odds(adapted, inputs):
         return to_odds(learner.predict(adapted, inputs))
