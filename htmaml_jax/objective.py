@@ -198,7 +198,7 @@ class Objective(Descent):
         if self.problem.classes:
             batch = batch._replace(targets=episode.classes[batch.targets])
         else:
-            # A volume shows one structure: only its output is judged.
+            # Of a volume the structures of the task alone are judged.
             head = jax.tree.map(lambda x: x[..., episode.classes], head)
         features = self.features(meta["base"], batch)
         outputs = features @ head["kernel"] + head["bias"]
