@@ -2,7 +2,8 @@
 
 Task      5-way 1-shot, support and query from different recordings
 Data      ESC-50 (log-mel pack or waveforms); without it built-in synthetic
-          calls. Splits: animals (default), metaaudio (35/5/10), esc10
+          calls. Splits: animals (default), metaaudio, development,
+          esc10; see data/esc.py
 Command   python -m htmaml_jax.train --config configs/asc.py
 Rivals    python -m htmaml_jax.train --config configs/asc.py:system=maml
 Hardware  CPU, 1 of 2 cores, AMD EPYC

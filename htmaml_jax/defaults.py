@@ -10,7 +10,7 @@ FIELDS: dict[str, Any] = {
         "name": "auto",  # or one of data.find.NAMES
         "dir": "",  # where to look first; see README for the order
         "download": False,  # agree to fetch the original archive
-        "split": "animals",  # animals | metaaudio | esc10
+        "split": "animals",  # or another of data.esc.SPLITS
         "fold": 1,  # of the classes of intents, 1 to 5; 0: all
         "encoder": "ngrams",  # of texts, or that of a folder; see data.texts
         "size": 384,  # numbers of a text: n-grams, tokens, or of a vector

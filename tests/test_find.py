@@ -303,6 +303,7 @@ def test_real_pack(real_data):
     [
         ("metaaudio", (35, 5, 10)),
         ("animals", (32, 6, 12)),
+        ("development", (25, 15, 10)),
         ("esc10", (34, 6, 10)),
     ],
 )
