@@ -40,3 +40,9 @@ SEEDS=0 $compare \
 
 # From the pack's front end to that of waveforms: ESC-10's classes.
 SEEDS=0 SHOTS="1 5" $compare $sounds:split=esc10 esc50-esc10 htmaml
+for shot in 1 5; do
+    compgen -G "results/esc10/htmaml-*w${shot}s-s0.json" > /dev/null ||
+        python -m htmaml_jax.evaluate runs/esc50-esc10-htmaml-s0 \
+            --out results --config.data.name=esc10 --config.eval.shot=$shot \
+            --config.eval.episodes=$EPISODES
+done
