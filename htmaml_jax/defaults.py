@@ -46,7 +46,7 @@ FIELDS: dict[str, Any] = {
         "kind": "conv",  # conv | mlp | vector | ngrams | sentence | unet
         "output": "classes",  # classes | labels | numbers | voxels
         "width": 32,
-        "grow": 1,  # times as many channels in each block from the third on
+        "grow": 1,  # of conv: times the channels, in each block from the third
         "blocks": 4,  # of a U-Net: resolutions
         "down": "pool",  # pool | stem | stride
         "norm": "group",  # group | support | none

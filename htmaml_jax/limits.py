@@ -107,10 +107,6 @@ def _check_slots(config):
             f"net.output={wanted[1]}",
         ),
         (
-            net.grow > 1 and net.kind != "conv",
-            "net.grow is for net.kind=conv; set it to 1",
-        ),
-        (
             functions and any(outer.augment.values()),
             "outer.augment is not for functions; set all of it to 0",
         ),

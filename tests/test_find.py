@@ -132,6 +132,7 @@ def test_esc10_is_a_test_of_what_its_split_has_held_back(
 
     def load_esc(which, front, splits, **where):
         asked.append(splits)
+        return (which,)
 
     monkeypatch.setattr(
         sys.modules["htmaml_jax.data.builders"], "load_esc", load_esc
@@ -246,7 +247,9 @@ def test_picture_that_is_none(pack, data):
 
 def test_unknown_class_split(pack, data):
     data.dir, data.split = str(pack), "animal"
-    refused(data, "data.split 'animal'", "animals, metaaudio")
+    refused(
+        data, "data.split 'animal'", "animals, development, esc10, metaaudio"
+    )
 
 
 def test_standardise(tiny_table):

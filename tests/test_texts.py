@@ -128,10 +128,6 @@ def test_the_size_of_vectors_is_checked(own, encoder):
         ("outer.frozen=(", ("outer.frozen", "regular expression")),
         ("outer.augment.noise=0.1", ("are for texts",)),
         (
-            "data.name=liu,data.encoder=x,net.kind=vector,net.grow=2",
-            ("net.grow is for net.kind=conv",),
-        ),
-        (
             "data.name=liu,data.encoder=x,net.kind=vector,"
             "outer.augment.roll=0.1",
             ("roll",),
