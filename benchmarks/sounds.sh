@@ -11,8 +11,8 @@ export EPISODES=2000
 
 # MetaAudio's classes, 1-shot.
 of=$sounds:split=metaaudio
-$compare $of esc50-metaaudio htmaml maml
-SEEDS=0 $compare $of esc50-metaaudio protonet tapt
+$compare $of esc50-metaaudio htmaml maml tapt
+SEEDS=0 $compare $of esc50-metaaudio protonet
 
 # Animals.
 SHOTS="1 5" $compare $sounds esc50-animals htmaml maml
@@ -38,8 +38,10 @@ SEEDS=0 $compare \
     $of,data.name=esc50-pack+commands,data.domains=2 esc50-pack+commands \
     htmaml maml
 
-# From the pack's front end to that of waveforms: ESC-10's classes.
+# From the pack's front end to that of waveforms: ESC-10's classes. Another
+# copy may still be training the network.
 SEEDS=0 SHOTS="1 5" $compare $sounds:split=esc10 esc50-esc10 htmaml
+[ -f runs/esc50-esc10-htmaml-s0/result.json ] || exit 0
 for shot in 1 5; do
     compgen -G "results/esc10/htmaml-*w${shot}s-s0.json" > /dev/null ||
         python -m htmaml_jax.evaluate runs/esc50-esc10-htmaml-s0 \

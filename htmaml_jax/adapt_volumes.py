@@ -101,10 +101,8 @@ class VolumeModel:
             grid = nifti.grid_at(centre, spacing, self._side)
             bright = nifti.level(image, window)
             images.append(nifti.sample(bright, image.affine, grid))
-            parts = np.zeros(grid.shape, np.int32)
-            for slot, inside in enumerate(found, 1):
-                parts[volumes.patch_of(inside, image.affine, grid)] = slot
-            masks.append(parts)
+            parts = volumes.parts_of(found, image.affine, grid)
+            masks.append(parts.astype(np.int32))
             if len(together.shown(parts)) < len(found):
                 raise UserError(
                     f"{image.name}: at a spacing of {spacing:.3g} mm its "

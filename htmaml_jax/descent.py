@@ -20,8 +20,11 @@ from htmaml_jax.slots import Adapted, Slots
 class Descent(Slots):
     """Adds the inner loop to `Slots`, and what its result answers."""
 
-    def support_pass(self, params, support, classes, shuffle=None):
-        """Returns (support loss, norm statistics)."""
+    def support_pass(self, params, support, classes, shuffle=None, judge=None):
+        """Returns (support loss, norm statistics).
+
+        The loss is that of inner steps, or `judge`.
+        """
         more = self.shuffled_by(shuffle, support)
         outputs, stats = self.network().apply(
             {"params": params},
@@ -32,7 +35,7 @@ class Descent(Slots):
         )
         if self.problem.classes:
             outputs = losses.only_present(outputs, classes)
-        return self.problem.loss(outputs, support), stats
+        return (judge or self.problem.inner)(outputs, support), stats
 
     def polish(
         self, start, support, progress=1.0, training=False, shuffle=None
@@ -104,7 +107,8 @@ class Descent(Slots):
 
         def loss(moving, part):
             params = unflatten_dict({**flat, **moving}, sep="/")
-            return self.support_pass(params, part, classes)[0]
+            judge = self.problem.loss
+            return self.support_pass(params, part, classes, None, judge)[0]
 
         def step(carry, at):
             moving, state = carry

@@ -55,7 +55,25 @@ def open_data(config: Any, where: Any, old: dict | None = None) -> Data:
     source = find.source(table, shape, "train", config.run.seed, loader)
     held_shape = find.fixed_shape(config.data)
     held = find.source(table, held_shape, "validation", 0, loader)
+    # What training ends with is refused before it begins.
+    if config.eval.support == "own":
+        judged_source(table, config.eval, loader)
     return Data(table, facts, source, held)
+
+
+def judged_source(
+    table: Any, judged: Any, loader: str
+) -> tuple[Any, find.draw.Shape, Any]:
+    """Returns what the config group `eval` asks for.
+
+    Returns:
+      The table, or one domain of it; the shape of episodes; their source.
+    """
+    if judged.domain:
+        table = table.of_domain(judged.domain, judged.split)
+    shape = find.fixed_shape(judged)
+    source = find.source(table, shape, judged.split, judged.seed, loader)
+    return table, shape, source
 
 
 def record_of(config: Any, facts: Any, **more: Any) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def evaluate(
       overrides: (name, text) for eval.*, run.* and data.*.
       draw: also write pictures into the workdir.
     """
-    from htmaml_jax import outside, transfer
+    from htmaml_jax import domain, outside, transfer
     from htmaml_jax.data import find, sources
     from htmaml_jax.data.table import Scale
     from htmaml_jax.run import machine
@@ -99,17 +99,13 @@ def evaluate(
     if needs_domain(config):
         workdirs.refuse_other_domains(workdir, info["data"], told)
     table = table.standardised(Scale(*info["data"]["scale"]))
-    shape = find.fixed_shape(judged)
     learner = build(config, judged.way, judged.transductive)
     more, of = {}, {}
     told |= {"domain": judged.domain} if judged.domain else {}
     shot, query, mark = judged.shot, judged.query, judged.seed
     if judged.support == "own":
-        part = table
-        if judged.domain:
-            part = table.of_domain(judged.domain, judged.split)
-        source = find.source(
-            part, shape, judged.split, judged.seed, config.data.loader
+        part, shape, source = domain.judged_source(
+            table, judged, config.data.loader
         )
         mesh = meshes.make_mesh(0, config.run.devices)
         count = judged.episodes

@@ -53,14 +53,14 @@ class Unit(NamedTuple):
       places: behind the point.
       sign: behind the number.
       better: 1 if more of it is better, else -1.
-      way: whether tasks have classes, so that "5-way" means something.
+      way: from how many classes or structures on "5-way" is told; 0: never.
     """
 
     factor: int
     places: int
     sign: str
     better: int
-    way: bool
+    way: int
 
     def write(self, mean: float, half: float, plus: str = "") -> str:
         """Writes a mean and half its interval; `plus` "+" for differences."""
@@ -69,10 +69,10 @@ class Unit(NamedTuple):
 
 
 UNITS = {
-    "accuracy": Unit(100, 2, " %", 1, True),
-    "macro_f1": Unit(100, 2, " %", 1, True),
-    "mse": Unit(1, 4, "", -1, False),
-    "dice": Unit(100, 2, " %", 1, False),
+    "accuracy": Unit(100, 2, " %", 1, 1),
+    "macro_f1": Unit(100, 2, " %", 1, 1),
+    "mse": Unit(1, 4, "", -1, 0),
+    "dice": Unit(100, 2, " %", 1, 2),
 }
 
 
@@ -83,7 +83,8 @@ def unit(result: dict[str, Any]) -> Unit:
 
 def setting(result: dict[str, Any]) -> str:
     """Returns "5-way 1-shot"; without classes there is no way."""
-    way = f"{result['way']}-way " if unit(result).way else ""
+    told = 0 < unit(result).way <= result["way"]
+    way = f"{result['way']}-way " if told else ""
     return f"{way}{result['shot']}-shot"
 
 

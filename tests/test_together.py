@@ -97,9 +97,17 @@ def test_of_one_structure_the_loss_is_that_of_a_sigmoid():
         jnp.sum(part * each, (1, 2, 3, 4)) / jnp.sum(part, (1, 2, 3, 4))
         for part in (truth, 1 - truth)
     ]
-    wanted = jnp.mean(overlap + sum(balanced) / 2)
-    found = losses.dice_cross_entropy(logits, batch)
-    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    wanted = {
+        True: jnp.mean(overlap + sum(balanced) / 2),
+        False: jnp.mean(overlap) + jnp.mean(each),
+    }
+    for kind, value in wanted.items():
+        found = losses.dice_cross_entropy(logits, batch, kind)
+        np.testing.assert_allclose(found, value, rtol=1e-5)
+    # Inner steps hear of a small structure; guesses of it cost.
+    voxels = losses.PROBLEMS["voxels"]
+    for loss, kind in ((voxels.inner, True), (voxels.loss, False)):
+        np.testing.assert_allclose(loss(logits, batch), wanted[kind], 1e-5)
     np.testing.assert_allclose(
         losses.log_odds_of_structures(logits),
         jax.nn.log_sigmoid(logits),
@@ -124,11 +132,12 @@ def test_loss_and_dice_of_several_structures(way):
     turned = jnp.where(batch.targets > 0, 1 + batch.targets % way, 0)
     other = batch._replace(targets=turned)
     renamed = jnp.roll(logits, 1, axis=-1)
-    np.testing.assert_allclose(
-        losses.dice_cross_entropy(renamed, other),
-        losses.dice_cross_entropy(logits, batch),
-        rtol=1e-5,
-    )
+    for balanced in (True, False):
+        np.testing.assert_allclose(
+            losses.dice_cross_entropy(renamed, other, balanced),
+            losses.dice_cross_entropy(logits, batch, balanced),
+            rtol=1e-5,
+        )
     assert losses.dice_cross_entropy(sure, other) > 1
 
 

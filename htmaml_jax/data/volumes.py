@@ -79,7 +79,7 @@ def table(
     key = {
         "kind": "volumes",
         "plan": [plan.name, plan.spacing, plan.window, _BESIDE],
-        "labels": list(plan.structures.items()),
+        "structures": list(plan.structures.items()),
         "side": side,
         "files": stamps(files, paths),
     }
@@ -189,10 +189,11 @@ def _prepare(files, cases, plan, side):
         grid = _grid(labels, mask.affine, case, plan, side)
         patch = nifti.sample(bright, image.affine, grid)
         patch = np.rint(255 * np.clip(patch, 0, 1)).astype(np.uint8)
-        parts = np.zeros(patch.shape, np.min_scalar_type(len(plan.structures)))
-        for place, number in enumerate(plan.structures):
-            inside = patch_of(labels == number, mask.affine, grid)
-            parts[inside] = place + 1
+        parts = parts_of(
+            [labels == number for number in plan.structures],
+            mask.affine,
+            grid,
+        )
         for place in shown(parts) - 1:
             rows["inputs"].append(patch)
             rows["masks"].append(parts)
@@ -223,11 +224,17 @@ def read_case(
     return data, image, mask._replace(data=labels)
 
 
-def patch_of(
-    inside: np.ndarray, affine: np.ndarray, grid: nifti.Grid
+def parts_of(
+    found: Sequence[np.ndarray], affine: np.ndarray, grid: nifti.Grid
 ) -> np.ndarray:
-    """Resamples a structure [X, Y, Z] bool; cells half of which it fills."""
-    return nifti.sample(inside, affine, grid) > 0.5
+    """Resamples N structures, each [X, Y, Z] bool, that do not overlap.
+
+    Returns:
+      [D, H, W] of 0 to N: what fills the largest share of each cell.
+    """
+    shares = [nifti.sample(inside, affine, grid) for inside in found]
+    shares = np.stack([1 - np.sum(shares, axis=0), *shares])
+    return shares.argmax(0).astype(np.min_scalar_type(len(found)))
 
 
 def middle(inside: np.ndarray, affine: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -60,17 +61,23 @@ def squared_error(outputs: jax.Array, batch: Batch) -> jax.Array:
     return _over_real(each, batch)
 
 
-def dice_cross_entropy(logits: jax.Array, batch: Batch) -> jax.Array:
+def dice_cross_entropy(
+    logits: jax.Array, batch: Batch, balanced: bool = False
+) -> jax.Array:
     """Averages soft Dice loss + cross-entropy over real volumes.
 
     The Dice loss of V-Net (Milletari et al., 3DV 2016, §3) with its
     denominator not squared, and the sum of both as in nnU-Net (Isensee et
-    al., Nature Methods 2021); logits [B, D, H, W, N] of N structures against
-    the background, whose own is 0, targets [B, D, H, W] in 0 to N.
-    In the cross-entropy background and structures weigh the same: where all
-    voxels do, a structure of one voxel in a hundred says next to nothing in
-    an inner step, and a network that answers "background" everywhere is where
-    meta-training ends.
+    al., Nature Methods 2021).
+
+    Args:
+      logits: [B, D, H, W, N] of N structures against the background, whose
+        own is 0.
+      batch: of targets [B, D, H, W] in 0 to N.
+      balanced: background and structures weigh the same in the
+        cross-entropy, not every voxel. For inner steps, to which a structure
+        of one voxel in a hundred would say next to nothing; it would be
+        found in too many places if this judged the outcome.
     """
     space, many = (1, 2, 3), logits.shape[-1] + 1
     logits = _with_background(logits)
@@ -79,9 +86,12 @@ def dice_cross_entropy(logits: jax.Array, batch: Batch) -> jax.Array:
         logits, parts, axis=space, ignore_background=True
     )
     entropy = -parts * jax.nn.log_softmax(logits)
-    weight = jnp.maximum(jnp.sum(parts, space), 1)
-    balanced = jnp.mean(jnp.sum(entropy, space) / weight, -1)
-    return _over_real(overlap + balanced, batch)
+    if balanced:
+        weight = jnp.maximum(jnp.sum(parts, space), 1)
+        entropy = jnp.mean(jnp.sum(entropy, space) / weight, -1)
+    else:
+        entropy = jnp.mean(jnp.sum(entropy, -1), space)
+    return _over_real(overlap + entropy, batch)
 
 
 def dice(logits: jax.Array, batch: Batch) -> jax.Array:
@@ -133,7 +143,8 @@ class Problem(NamedTuple):
 
     Attributes:
       classes: whether outputs are the classes that an example may be of.
-      loss: (outputs, batch) -> [], to be minimised.
+      loss: (outputs, batch) -> [], what the outcome is judged by.
+      inner: the same for steps of the inner loop.
       metric: name of the figure that is reported.
       score: (outputs, batch) -> [], that figure.
       better: 1 if more of it is better, else -1.
@@ -145,6 +156,7 @@ class Problem(NamedTuple):
 
     classes: bool
     loss: Callable[[jax.Array, Batch], jax.Array]
+    inner: Callable[[jax.Array, Batch], jax.Array]
     metric: str
     score: Callable[[jax.Array, Batch], jax.Array]
     better: int
@@ -154,13 +166,30 @@ class Problem(NamedTuple):
 
 
 PROBLEMS = {
-    "classes": Problem(True, cross_entropy, "accuracy", accuracy, 1, True),
+    "classes": Problem(
+        True, cross_entropy, cross_entropy, "accuracy", accuracy, 1, True
+    ),
     "labels": Problem(
-        True, cross_entropy, "macro_f1", macro_f1, 1, False, True
+        True, cross_entropy, cross_entropy, "macro_f1", macro_f1, 1, False, True
     ),
     "numbers": Problem(
-        False, squared_error, "mse", squared_error, -1, False, grouped=False
+        False,
+        squared_error,
+        squared_error,
+        "mse",
+        squared_error,
+        -1,
+        False,
+        grouped=False,
     ),
     # Structures against a background.
-    "voxels": Problem(False, dice_cross_entropy, "dice", dice, 1, True),
+    "voxels": Problem(
+        False,
+        dice_cross_entropy,
+        functools.partial(dice_cross_entropy, balanced=True),
+        "dice",
+        dice,
+        1,
+        True,
+    ),
 }

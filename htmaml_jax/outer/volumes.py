@@ -87,8 +87,7 @@ def bend(
     """Bends a volume [D, H, W, C] and its mask [D, H, W] as one.
 
     Both are read by linear interpolation where each cell has its origin;
-    beyond the border they repeat. Of a structure is what is then above one
-    half of it.
+    beyond the border they repeat. A cell is then of what it has most of.
 
     Args:
       image: of a volume.
@@ -114,11 +113,9 @@ def bend(
     def read(x):
         return map_coordinates(x, list(places), order=1, mode="nearest")
 
-    inside = sum(
-        k * (read((mask == k).astype(image.dtype)) > 0.5)
-        for k in range(1, way + 1)
-    )
-    return jax.vmap(read, -1, -1)(image), inside.astype(mask.dtype)
+    shares = [read((mask == k).astype(image.dtype)) for k in range(way + 1)]
+    found = jnp.argmax(jnp.stack(shares), 0).astype(mask.dtype)
+    return jax.vmap(read, -1, -1)(image), found
 
 
 def change_contrast(
