@@ -6,6 +6,7 @@
 #   SYSTEM   a preset, or preset+VARIANT:name=value,... for an ablation
 #   SEEDS, SHOTS, EPISODES, SERIES   variables; see below
 #   WAY   classes of a test task, if not those that the config says
+#   SETS   BENCHMARK=NAME ...: other data to judge on, by data.name
 #   JUDGE   further options of evaluate
 # ESC-50: HTMAML_DATA=... SHOTS="1 5" SERIES="best latest" \
 #     benchmarks/compare.sh configs/asc.py:split=metaaudio esc50-metaaudio \
@@ -29,25 +30,30 @@ for seed in ${SEEDS:-0 1 2}; do
         run=runs/$benchmark-$name-s$seed
         exec 9> "$run.lock"
         flock --nonblock 9 || continue
-        for shot in ${SHOTS:-1}; do
-            for series in ${SERIES:-best}; do
-                mark=${variant#+}
-                [ "$series" = latest ] && mark=${mark:+$mark+}latest
-                file=$system${mark:++$mark}-${WAY:-*}w${shot}s-s$seed$tail.json
-                compgen -G "results/$benchmark/$file" > /dev/null && continue
-                # A finished run has its result; training it again would
-                # only judge it again. Test tasks are for what comes then.
-                [ -f "$run/result.json" ] || python -m htmaml_jax.train \
-                    --workdir "$run" --config.eval.split=validation \
-                    --config.eval.episodes=40 \
-                    --config "${config}system=$system,seed=$seed${change:+,$change}"
-                # shellcheck disable=SC2086  # several words
-                python -m htmaml_jax.evaluate "$run" ${JUDGE:-} \
-                    --out results \
-                    --checkpoint "$series" --variant "$mark" \
-                    --config.eval.split=test \
-                    --config.eval.episodes="${EPISODES:-2000}" \
-                    --config.eval.shot="$shot" ${WAY:+--config.eval.way="$WAY"}
+        for set in ${SETS:-$benchmark=}; do
+            data=${set#*=}
+            for shot in ${SHOTS:-1}; do
+                for series in ${SERIES:-best}; do
+                    mark=${variant#+}
+                    [ "$series" = latest ] && mark=${mark:+$mark+}latest
+                    file=$system${mark:++$mark}-${WAY:-*}w${shot}s-s$seed
+                    compgen -G "results/${set%%=*}/$file$tail.json" \
+                        > /dev/null && continue
+                    # A finished run has its result; training it again would
+                    # only judge it again. Test tasks are for what comes then.
+                    [ -f "$run/result.json" ] || python -m htmaml_jax.train \
+                        --workdir "$run" --config.eval.split=validation \
+                        --config.eval.episodes=40 --config \
+                        "${config}system=$system,seed=$seed${change:+,$change}"
+                    # shellcheck disable=SC2086  # several words
+                    python -m htmaml_jax.evaluate "$run" ${JUDGE:-} \
+                        ${data:+--config.data.name="$data"} --out results \
+                        --checkpoint "$series" --variant "$mark" \
+                        --config.eval.split=test \
+                        --config.eval.episodes="${EPISODES:-2000}" \
+                        --config.eval.shot="$shot" \
+                        ${WAY:+--config.eval.way="$WAY"}
+                done
             done
         done
     done

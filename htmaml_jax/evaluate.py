@@ -50,8 +50,8 @@ def main(argv: Sequence[str]) -> None:
     found = []
     for run in flags.runs:
         result = evaluate(run, flags.checkpoint, overrides, flags.pictures)
-        variant = {flags.variant: 1, result["variant"]: 1}
-        named = [x for x in variant if x not in ("", "default")]
+        variant = f"{flags.variant}+{result['variant']}".split("+")
+        named = [x for x in dict.fromkeys(variant) if x not in ("", "default")]
         result["variant"] = "+".join(named) or "default"
         print(results.sentence(result), flush=True)
         found.append(result)

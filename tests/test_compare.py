@@ -27,7 +27,8 @@ else:
     run = pathlib.Path(sys.argv[3])
     *_, name, seed = run.name.split("-")
     shot = sys.argv[-1].split("=")[1]
-    out = pathlib.Path("results/letters")
+    sets = [x for x in sys.argv if x.startswith("--config.data.name=")]
+    out = pathlib.Path("results", sets[0].split("=")[1] if sets else "letters")
     out.mkdir(parents=True, exist_ok=True)
     tail = "-transductive" * any("transductive" in x for x in sys.argv)
     (out / f"{name}-5w{shot}s-{seed}{tail}.json").write_text("{}")
@@ -62,6 +63,19 @@ def test_what_results_hold_is_skipped(compare):
     pathlib.Path("results/letters/maml-5w5s-s1.json").unlink()
     compare("maml", "htmaml")
     assert doors() == once * 4 + ["evaluate"]
+
+
+def test_one_training_is_judged_on_several_sets(compare):
+    compare("maml", SEEDS="0", SHOTS="1 5", SETS="hearts=hearts brains=brains")
+    assert doors() == ["train", *["evaluate"] * 4]
+    found = sorted(map(str, pathlib.Path("results").glob("*/*.json")))
+    assert found == [
+        f"results/{part}/maml-5w{shot}s-s0.json"
+        for part in ("brains", "hearts")
+        for shot in (1, 5)
+    ]
+    compare("maml")
+    assert len(doors()) == 5
 
 
 def test_changes_reach_training_whole(compare):

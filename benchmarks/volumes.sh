@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Every comparison on volumes in results/README.md; skips what results/ holds.
+# Several copies may run side by side, each on its own core:
+#   HTMAML_DATA=... taskset -c 0 benchmarks/volumes.sh
+set -euo pipefail
+cd "$(dirname "$0")/.."
+volumes=configs/seg3d.py
+organs="seg3d-hippocampus=hippocampus seg3d-acdc-rv=acdc"
+compare=benchmarks/compare.sh
+export EPISODES=200
+
+# 5-shot decides; then the curve.
+for shots in 5 "1 10"; do
+    export SHOTS=$shots
+    SEEDS=0 SETS=$organs $compare $volumes seg3d htmaml maml
+    # What is tuned on the support set begins with the network of joint
+    # training, or with one that learned nothing.
+    SEEDS=0 SETS=$organs $compare $volumes seg3d tapt mmaml \
+        finetune+tuned100:eval.finetune=100 \
+        finetune+scratch+tuned100:train.steps=1,eval.finetune=100
+    SEEDS="1 2" SETS=$organs $compare $volumes seg3d htmaml maml
+done
+
+# One subject in four contrasts.
+SHOTS=1 JUDGE=--config.eval.query=3 SETS=seg3d-spinalcord=spinalcord \
+    $compare $volumes seg3d htmaml maml
+# Two structures at once.
+SHOTS=5 WAY=2 SETS=seg3d-hippocampus=hippocampus \
+    $compare $volumes seg3d htmaml maml
