@@ -55,7 +55,6 @@ _SUBJECTS = {
 _FILE = re.compile(r"(?:^|/)training_seg_(\d+)\.nii(?:\.gz)?$")
 _SPACING = 2.0  # mm
 _EACH = 3  # cubes around a structure of a subject
-_BESIDE = 7  # cells that a cube may lie beside its structure
 
 
 def read(folder: pathlib.Path, data: Any) -> Table:
@@ -69,7 +68,7 @@ def read(folder: pathlib.Path, data: Any) -> Table:
         "kind": "synthseg",
         "spacing": spacing,
         "side": data.side,
-        "each": [_EACH, _BESIDE],
+        "each": [_EACH, volumes.BESIDE],
         "structures": _STRUCTURES,
         "files": stamps(files, [path for _, path in found]),
     }
@@ -121,7 +120,8 @@ def _prepare(files, found, spacing, side):
             rng = np.random.default_rng([int(subject), number])
             centre = volumes.middle(inside, volume.affine)
             for _ in range(_EACH):
-                beside = spacing * rng.uniform(-_BESIDE, _BESIDE, 3)
+                beside = rng.uniform(-volumes.BESIDE, volumes.BESIDE, 3)
+                beside *= spacing
                 grid = nifti.grid_at(centre + beside, spacing, side)
                 cube, parts = (
                     nifti.sample(x, volume.affine, grid, order=0)

@@ -21,7 +21,7 @@ from htmaml_jax.data.table import Masks, Table, renumbered
 from htmaml_jax.data.together import shown
 from htmaml_jax.errors import UserError
 
-_BESIDE = 3  # cells that a cube may lie beside the middle
+BESIDE = 3  # cells that a cube may lie beside the middle
 
 
 class Case(NamedTuple):
@@ -78,7 +78,7 @@ def table(
     paths = sorted({p for case in cases for p in (case.image, case.mask)})
     key = {
         "kind": "volumes",
-        "plan": [plan.name, plan.spacing, plan.window, _BESIDE],
+        "plan": [plan.name, plan.spacing, plan.window, BESIDE],
         "structures": list(plan.structures.items()),
         "side": side,
         "files": stamps(files, paths),
@@ -247,7 +247,7 @@ def middle(inside: np.ndarray, affine: np.ndarray) -> np.ndarray:
 def _grid(labels, affine, case, plan, side):
     digest = hashlib.sha256(case.name.encode()).digest()
     rng = np.random.default_rng(list(digest))
-    beside = rng.uniform(-_BESIDE, _BESIDE, 3) * plan.spacing
+    beside = rng.uniform(-BESIDE, BESIDE, 3) * plan.spacing
     return nifti.grid_at(
         middle(labels > 0, affine) + beside, plan.spacing, side
     )
