@@ -28,15 +28,16 @@ def get_config(arg=None):
     c.inner.update(steps=3, size=0.5)
     c.outer.rate = 3e-3
     c.outer.augment.update(flip=0.5, turn=0.5, invert=0.2, noise=0.1)
-    c.train.update(steps=600, tasks=4, val_every=0.1, val_episodes=60)
+    c.train.update(steps=400, tasks=4, val_every=0.1, val_episodes=60)
     c = config.parse(c, arg, tune, FULL)
     c.data.domains = c.data.name.count("+") + 1
     return c
 
 
 def tune(c):
-    """Sets which parameters of a U-Net a generator transforms."""
+    """Sets what validation tasks chose."""
     if c.system == "htmaml":
+        c.hyper.update(head="prototype", sharpness=10.0)
         c.hyper.rules = (
             ("body/conv_.*/kernel", "lowrank(2)"),
             ("body/norm_.*", "affine"),
