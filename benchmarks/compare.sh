@@ -19,6 +19,8 @@ shift 2
 [[ $config == *: ]] || config=$config,
 tail=
 [[ ${JUDGE:-} == *transductive=True* ]] && tail=-transductive
+tuned=
+[[ ${JUDGE:-} =~ eval.finetune=([0-9]+) ]] && tuned=tuned${BASH_REMATCH[1]}
 mkdir -p runs
 for seed in ${SEEDS:-0 1 2}; do
     for spec in "$@"; do
@@ -35,6 +37,7 @@ for seed in ${SEEDS:-0 1 2}; do
             for shot in ${SHOTS:-1}; do
                 for series in ${SERIES:-best}; do
                     mark=${variant#+}
+                    mark=$mark${tuned:+${mark:++}$tuned}
                     [ "$series" = latest ] && mark=${mark:+$mark+}latest
                     file=$system${mark:++$mark}-${WAY:-*}w${shot}s-s$seed
                     compgen -G "results/${set%%=*}/$file$tail.json" \

@@ -13,11 +13,12 @@ export EPISODES=200
 for shots in 5 "1 10"; do
     export SHOTS=$shots
     SEEDS=0 SETS=$organs $compare $volumes seg3d htmaml maml
+    SEEDS=0 SETS=$organs $compare $volumes seg3d tapt mmaml
     # What is tuned on the support set begins with the network of joint
-    # training, or with one that learned nothing.
-    SEEDS=0 SETS=$organs $compare $volumes seg3d tapt mmaml \
-        finetune+tuned100:eval.finetune=100 \
-        finetune+scratch+tuned100:train.steps=1,eval.finetune=100
+    # training, with one that learned nothing, or with ours.
+    JUDGE=--config.eval.finetune=100 SEEDS=0 SETS=$organs \
+        $compare $volumes seg3d finetune finetune+scratch:train.steps=1 \
+        htmaml
     SEEDS="1 2" SETS=$organs $compare $volumes seg3d htmaml maml
 done
 

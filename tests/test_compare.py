@@ -78,6 +78,16 @@ def test_one_training_is_judged_on_several_sets(compare):
     assert len(doors()) == 5
 
 
+def test_what_is_tuned_afterwards_has_its_own_name(compare):
+    compare("maml", "maml+wide:a=2", SEEDS="0", SHOTS="1")
+    judge = "--config.eval.finetune=50"
+    compare("maml", "maml+wide:a=2", JUDGE=judge)
+    # Trained once; judged again, and named so that both stay.
+    assert doors() == ["train", "evaluate"] * 2 + ["evaluate"] * 2
+    marks = [x[x.index("--variant") + 1] for x in calls("python")[-2:]]
+    assert marks == ["tuned50", "wide+tuned50"]
+
+
 def test_changes_reach_training_whole(compare):
     compare(f"htmaml+film:{RULES}", SEEDS="3", SHOTS="1")
     train, judge = calls("python")
