@@ -9,9 +9,10 @@ Command   python -m htmaml_jax.train --config configs/seg3d.py
 Rivals    python -m htmaml_jax.train --config configs/seg3d.py:system=maml
 Test      python -m htmaml_jax.evaluate RUN --config.data.name=hippocampus
           --config.eval.shot=5; also acdc, spinalcord (eval.query=3), decathlon
-Hardware  CPU, 2 cores, AMD EPYC
-Minutes   none yet
-Result    none yet
+Hardware  CPU, 1 of 2 cores, AMD EPYC
+Minutes   13 (MAML 10)
+Result    5-shot, 200 episodes, seed 0: Dice of the hippocampus 51.7 ± 0.5
+          (MAML 40.3 ± 0.7), of the right ventricle 36.3 ± 0.9 (36.5 ± 0.9)
 """
 
 from htmaml_jax import config
