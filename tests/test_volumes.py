@@ -18,7 +18,7 @@ SHAPE = draw.Shape(1, 1, 2, 1, 1)
 
 def settings(name, folder, **fields):
     data = config.default().data
-    data.update(name=name, dir=str(folder), side=8, **fields)
+    data.update({"name": name, "dir": str(folder), "side": 8, **fields})
     return data
 
 
@@ -197,8 +197,10 @@ def test_label_maps_with_strange_labels_are_refused(tmp_path):
         find.load(settings("synthseg", root))
 
 
-def test_images_are_drawn_anew_in_every_task(drawn):
+def test_images_are_drawn_anew_in_every_task(tmp_path):
     """Alike from both backends, one contrast per task, another in the next."""
+    # Cubes that show enough beside the structure to compare it with.
+    drawn = find.load(settings("synthseg", label_maps(tmp_path), side=16))
     pool = draw.make_pool(drawn, "train", SHAPE._replace(query=1))
     shape = SHAPE._replace(query=1)
     examples = sources.examples_of(drawn)

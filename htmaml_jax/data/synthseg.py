@@ -86,7 +86,7 @@ def read(folder: pathlib.Path, data: Any) -> Table:
         plan,
         str(folder),
         data.side,
-        str(arrays["content"]),
+        f"{arrays['content']} {key['each']}",
         inputs=arrays["inputs"],
         masks=arrays["masks"],
         labels=arrays["labels"].astype(np.int32),
