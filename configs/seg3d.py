@@ -36,7 +36,7 @@ def get_config(arg=None):
 
 
 def tune(c):
-    """Sets what validation tasks chose."""
+    """Sets what a generator transforms, and the head that HT-MAML has."""
     if c.system == "htmaml":
         c.hyper.update(head="prototype", sharpness=10.0)
         c.hyper.rules = (
