@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import pathlib
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -181,3 +182,12 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def word(text: str) -> str:
+    """Takes an option that becomes the name of a folder."""
+    if not re.fullmatch(r"[\w-]+", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be of letters, digits, - and _"
+        )
+    return text

@@ -49,7 +49,8 @@ FIELDS: dict[str, Any] = {
         "grow": 1,  # of conv: times the channels, in each block from the third
         "blocks": 4,  # of a U-Net: resolutions
         "down": "pool",  # pool | stem | stride
-        "norm": "group",  # group | support | none
+        "norm": "group",  # group | instance | support | none
+        "residual": False,  # of a U-Net: blocks add to what they are given
         "pretrained": "",  # its start: a run, or of texts one of pretrain
         "pool": "flat",  # flat | columns | mean
         "precision": "float32",  # float32 | bfloat16, of activations

@@ -10,7 +10,7 @@ import jax
 from htmaml_jax import cli, evaluate, starts, systems
 from htmaml_jax.data import find
 from htmaml_jax.nets import conv
-from htmaml_jax.run import hosts, joint, machine
+from htmaml_jax.run import hosts, joint, judging, machine
 from htmaml_jax.run import mesh as meshes
 from htmaml_jax.run import workdir as workdirs
 
@@ -147,7 +147,7 @@ def open_domain(
         config.train.steps,
         learner.paired,
     )
-    validate = evaluate.make_judge(
+    validate = judging.make_judge(
         learner, held, mesh, config.train.val_episodes, chunk
     )
     # A part of a run of several domains.

@@ -5,17 +5,14 @@ from __future__ import annotations
 import argparse
 import functools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from etils import epath
 
 from htmaml_jax import cli, results, surfaces
 from htmaml_jax.config import needs_domain
 from htmaml_jax.errors import UserError
-
-_BLOCK = 40  # episodes per compiled call, about
 
 
 def main(argv: Sequence[str]) -> None:
@@ -42,6 +39,12 @@ def main(argv: Sequence[str]) -> None:
         "--variant", default="", help="names an ablation in the result"
     )
     parser.add_argument(
+        "--benchmark",
+        default="",
+        type=cli.word,
+        help="names the table of the result, if not the data",
+    )
+    parser.add_argument(
         "--pictures",
         action="store_true",
         help="draw what the first tasks show, into WORKDIR/pictures",
@@ -53,6 +56,7 @@ def main(argv: Sequence[str]) -> None:
         variant = f"{flags.variant}+{result['variant']}".split("+")
         named = [x for x in dict.fromkeys(variant) if x not in ("", "default")]
         result["variant"] = "+".join(named) or "default"
+        result["benchmark"] = flags.benchmark or result["benchmark"]
         print(results.sentence(result), flush=True)
         found.append(result)
     (name, first), *others = results.group(found, flags.runs).items()
@@ -80,7 +84,7 @@ def evaluate(
     from htmaml_jax import domain, outside, transfer
     from htmaml_jax.data import find, sources
     from htmaml_jax.data.table import Scale
-    from htmaml_jax.run import machine
+    from htmaml_jax.run import judging, machine
     from htmaml_jax.run import mesh as meshes
     from htmaml_jax.run import workdir as workdirs
 
@@ -109,7 +113,7 @@ def evaluate(
         )
         mesh = meshes.make_mesh(0, config.run.devices)
         count = judged.episodes
-        judge = make_judge(
+        judge = judging.make_judge(
             learner,
             source,
             mesh,
@@ -239,44 +243,6 @@ def build(config: Any, way: int, transductive: bool = False, known: int = 0):
     from htmaml_jax.data.sentence_folder import base
 
     return systems.build(config, way, transductive, known, base(config.data))
-
-
-def make_judge(
-    learner: Any,
-    source: Any,
-    mesh: Any,
-    episodes: int,
-    chunk: int,
-    asked: Callable | None = None,
-) -> Callable[[Any], Any]:
-    """Makes meta -> metrics [episodes] of a source's first episodes.
-
-    `chunk` tasks at a time went through training, which takes more memory.
-    `asked` is what `step.make_eval_step` is to ask instead of the metric.
-    """
-    import jax
-
-    from htmaml_jax.run import machine, step
-    from htmaml_jax.run import mesh as meshes
-
-    each = -(-_BLOCK // mesh.size)
-    block = each * mesh.size
-    chunk = machine.choose_chunk(each, 0, chunk)
-    run = step.make_eval_step(
-        learner, source.episodes, mesh, chunk, learner.shuffled, asked
-    )
-    shared = meshes.replicate(mesh, source.shared)
-
-    def judge(meta):
-        values = []
-        place = jax.process_index(), jax.process_count()
-        pieces = source.pieces(0, block, *place)
-        while len(values) * block < episodes:
-            piece = meshes.shard(mesh, next(pieces))
-            values.append(jax.device_get(run(meta, shared, piece)))
-        return jax.tree.map(lambda *x: np.concatenate(x)[:episodes], *values)
-
-    return judge
 
 
 def facts(table: Any) -> dict[str, Any]:

@@ -47,6 +47,7 @@ def body(config: Any, bert: Bert | None = None) -> nn.Module:
             dtype=dtype,
             norm=net.norm,
             blocks=net.down == "stem",
+            residual=net.residual,
         )
     return ConvBody(
         net.width,
@@ -81,10 +82,7 @@ def encoder(config: Any) -> nn.Module | None:
 
 
 def own_body(config: Any) -> nn.Module:
-    """Returns the encoder of volumes, or that of pictures.
-
-    The latter `pretrain` teaches as well.
-    """
+    """Returns the encoder of volumes, or that of pictures; see `pretrain`."""
     blocks = config.net.blocks
     if config.net.output == "voxels":
         return VolumeBody(config.embed.width, blocks, config.run.lowering)

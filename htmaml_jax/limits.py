@@ -107,6 +107,10 @@ def _check_slots(config):
             f"net.output={wanted[1]}",
         ),
         (
+            net.residual and net.kind != "unet",
+            "net.residual is for net.kind=unet",
+        ),
+        (
             functions and any(outer.augment.values()),
             "outer.augment is not for functions; set all of it to 0",
         ),
@@ -173,7 +177,7 @@ def _check_slots(config):
             embed.pretrained
             and not (
                 embed.body == "own"
-                and pictures
+                and examples in ("pictures", "volumes")
                 and embed.kind in ("set", "blind")
                 and hyper.kind == "generator"
             ),

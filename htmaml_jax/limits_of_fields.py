@@ -23,7 +23,7 @@ _CHOICES = {
     "net.down": ("pool", "stem", "stride"),
     "net.kind": ("conv", "mlp", "vector", "ngrams", "sentence", "unet"),
     "net.output": ("classes", "labels", "numbers", "voxels"),
-    "net.norm": ("group", "support", "none"),
+    "net.norm": ("group", "instance", "support", "none"),
     "net.pool": ("flat", "columns", "mean"),
     "net.precision": ("float32", "bfloat16"),
     "joint.weigh": ("none", "uncertainty", "gradient"),

@@ -1,7 +1,7 @@
 """Pre-trains an encoder: python -m htmaml_jax.pretrain --config FILE.
 
 Contrastive, on the examples of the meta-training classes, without labels: of
-sounds and pictures the task encoder, from which `train` starts with
+sounds, pictures and volumes the task encoder, from which `train` starts with
 --config.embed.pretrained=WORKDIR, of texts the base network, with
 --config.net.pretrained=WORKDIR.
 """
@@ -22,6 +22,7 @@ from htmaml_jax.config import form
 from htmaml_jax.errors import UserError
 
 _TASKS = 1000  # validation tasks that features are scored by
+_WAY = 5  # structures to tell from each other, of volumes
 _EVERY = 50  # updates per log line
 
 
@@ -29,7 +30,8 @@ def main(argv: Sequence[str]) -> None:
     """Pre-trains in a new workdir."""
     parser = argparse.ArgumentParser(
         prog="python -m htmaml_jax.pretrain",
-        description="Pre-train an encoder on unlabelled clips or texts.",
+        description="Pre-train an encoder on unlabelled clips, texts or "
+        "volumes.",
         epilog="Any field: --config.GROUP.FIELD=VALUE; those of the group "
         "pretrain are listed in defaults.py.",
     )
@@ -54,11 +56,13 @@ def pretrain(config: Any, workdir: epath.Path) -> dict[str, Any]:
       The scores of its features before and after.
     """
     import jax
+    import numpy as np
     import optax
 
     from htmaml_jax import domain, evaluate, fillings
     from htmaml_jax.data import find, sources
     from htmaml_jax.embed.contrastive import Projected
+    from htmaml_jax.embed.volume_encoder import both_sides
     from htmaml_jax.outer.views import strengths
     from htmaml_jax.run import checkpoints, logs, machine, pretraining
     from htmaml_jax.run import workdir as workdirs
@@ -67,11 +71,11 @@ def pretrain(config: Any, workdir: epath.Path) -> dict[str, Any]:
     machine.use_cache()
     wanted = config.pretrain
     kind = form(config.data)
-    if kind not in ("pictures", "ngrams"):
+    if kind not in ("pictures", "ngrams", "volumes"):
         raise UserError(
             f"the {kind} of data.name={config.data.name} are not pre-trained "
-            "on; only sounds, pictures and, with data.encoder=ngrams, texts "
-            "are."
+            "on; only sounds, pictures, volumes and, with "
+            "data.encoder=ngrams, texts are."
         )
     if workdirs.read(workdir):
         raise UserError(f"{workdir} holds a run; use another --workdir.")
@@ -103,11 +107,19 @@ def pretrain(config: Any, workdir: epath.Path) -> dict[str, Any]:
 
     # -------------------------------------------------------------- scores
     shape = find.fixed_shape(config.data)
+    classes = len(table.splits["validation"])
+    if table.masks is not None:  # then classes are told by what is inside
+        way = min(_WAY, classes)
+        shape = shape._replace(way=way, min_way=way)
 
     def scores() -> dict[str, float]:
+        if classes < 2:
+            return {}
         found = pretraining.features_of(
             body, params["body"], sources.batches(table, held)
         )[: len(held)]
+        if table.masks is not None:
+            found = np.asarray(both_sides(found, table.inside(held)))
         known = table.with_features(held, found)
         episodes = sources.device(known, shape, "validation", 0)
         return {
@@ -118,6 +130,9 @@ def pretrain(config: Any, workdir: epath.Path) -> dict[str, Any]:
         }
 
     def say(when: str, found: dict[str, float]) -> None:
+        if not found:
+            print(f"{when}: one validation class, none to tell it from")
+            return
         print(
             f"{when}: validation classes of {table.name}, nearest prototype "
             f"{found['nearest']:.3f} ({shape.way}-way {shape.shot}-shot), "

@@ -22,6 +22,7 @@ from htmaml_jax.run import workdir as workdirs
 # What decides the form of an encoder, and what it has learned to read.
 _ALIKE = {
     "pictures": ("data.channels", "net.blocks", "embed.width"),
+    "volumes": ("net.blocks", "embed.width"),
     "ngrams": ("net.kind", "net.width", "net.blocks", "data.size"),
 }
 
@@ -117,7 +118,7 @@ def encoder(meta: Any, config: Any, splits: Any) -> Any:
       UserError: see `pretrained`.
     """
     own = meta["embed"]["body"]
-    body = pretrained("embed", "pictures", own, config, splits)
+    body = pretrained("embed", form(config.data), own, config, splits)
     return {**meta, "embed": {**meta["embed"], "body": body}}
 
 
@@ -150,10 +151,10 @@ def pretrained(
     old = flat(info["config"])
     reads = form(ConfigDict(info["config"]["data"]))
     if reads != kind:
-        right = {"net": "embed", "embed": "net"}[group]
+        right = "net" if reads == "ngrams" else "embed"
+        hint = "another" if right == group else f"it as {right}.pretrained"
         raise UserError(
-            f"{said} holds an encoder of {reads}, not of {kind}; "
-            f"give it as {right}.pretrained, or another."
+            f"{said} holds an encoder of {reads}, not of {kind}; give {hint}."
         )
     # What it learned from, without labels, must be training here, too.
     refuse_held_out(place, info, splits)

@@ -71,7 +71,15 @@ def train(config, workdir: epath.Path) -> dict:
 
     from htmaml_jax import domain, evaluate, results, starts, systems
     from htmaml_jax.data import find
-    from htmaml_jax.run import checkpoints, hosts, logs, machine, signals, step
+    from htmaml_jax.run import (
+        checkpoints,
+        hosts,
+        judging,
+        logs,
+        machine,
+        signals,
+        step,
+    )
     from htmaml_jax.run import mesh as meshes
     from htmaml_jax.run import workdir as workdirs
 
@@ -149,7 +157,7 @@ def train(config, workdir: epath.Path) -> dict:
         train_step = compiled(chunk)
         took = time.monotonic() - clock
         hosts.say(f"compiled the training step in {took:.0f} s")
-    validate = evaluate.make_judge(
+    validate = judging.make_judge(
         learner, held, mesh, config.train.val_episodes, chunk
     )
 

@@ -74,6 +74,17 @@ def test_door_writes_results_and_paired_differences(runs, tmp_path, capsys):
     assert found["train"]["parameters"]["hyper"] > 0
 
 
+def test_a_result_may_have_a_table_of_its_own(runs, tmp_path, capsys):
+    common = [str(runs / "maml"), f"--out={tmp_path}"]
+    evaluate.main([*common, "--benchmark=mine", "--variant=half"])
+    (path,) = tmp_path.glob("*/*.json")
+    assert path == tmp_path / "mine" / "maml+half-3w1s-s0.json"
+    assert json.loads(path.read_text())["benchmark"] == "mine"
+    with pytest.raises(SystemExit):
+        evaluate.main([*common, "--benchmark=../mine"])
+    assert "'../mine' must be of letters" in capsys.readouterr().err
+
+
 def test_paired_difference_averages_seeds_first():
     def result(values):
         same = dict.fromkeys(results.SAME, 0)

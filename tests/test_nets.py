@@ -324,3 +324,12 @@ def test_norm_none_has_no_effect_and_another_kind_is_refused():
     assert not variables
     with pytest.raises(ValueError, match="batch"):
         Norm("batch").init(jax.random.key(0), inputs, None, False)
+
+
+def test_instance_norm_is_of_each_channel_alone():
+    inputs = np.random.default_rng(0).normal(2.0, 3.0, size=(2, 4, 5, 16))
+    made, _ = Norm("instance").init_with_output(
+        jax.random.key(0), jnp.asarray(inputs), None, False
+    )
+    mean, spread = (f(inputs, (1, 2), keepdims=True) for f in (np.mean, np.std))
+    np.testing.assert_allclose(made, (inputs - mean) / spread, atol=1e-4)

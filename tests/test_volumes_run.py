@@ -344,3 +344,21 @@ def test_blocks_of_voxels_keep_every_voxel_apart():
     assert made.shape == (1, 8, 8, 8, 8)
     cells = made[0, :2, :2, :2].reshape(8, -1)
     assert len(np.unique(np.asarray(cells), axis=0)) > 1
+
+
+def test_a_residual_level_adds_what_it_is_given():
+    """With nothing from its norm layers, a level passes on its input."""
+    config = config_of("maml", **{"net.residual": True})
+    body = fillings.body(config)
+    inputs = jax.random.normal(jax.random.key(0), (1, 8, 8, 8, 1))
+    params = body.init(jax.random.key(1), inputs)["params"]
+    for name in ("norm_down0_1",):
+        params[name] = jax.tree.map(jnp.zeros_like, params[name])
+    made = body.apply({"params": params}, inputs)
+    by = params["conv_down0_by"]
+    kernel = by["kernel"].reshape(1, -1)
+    wanted = jax.nn.relu(inputs @ kernel + by["bias"])
+    np.testing.assert_allclose(made, wanted, atol=1e-5)
+    plain = fillings.body(config_of("maml")).init(jax.random.key(1), inputs)
+    assert "conv_down0_by" not in plain["params"]
+    assert set(plain["params"]) < set(params)

@@ -85,11 +85,17 @@ def standard(xp, examples: Examples, rows: Any) -> Any:
 def batches(
     table: Table, rows: np.ndarray, size: int = 256
 ) -> Iterator[np.ndarray]:
-    """Yields inputs [size, ...] of rows; the last ones repeat."""
+    """Yields inputs [size, ...] of rows; the last ones repeat.
+
+    What is drawn, is drawn in one contrast, as in a task.
+    """
     examples = examples_of(table)
     for first in range(0, len(rows), size):
-        mine = rows[first : first + size]
-        yield standard(np, examples, np.resize(mine, size))
+        mine = np.resize(rows[first : first + size], size)
+        if examples.masks is None:
+            yield standard(np, examples, mine)
+        else:
+            yield paint.images(np, examples, mine, np.uint32(0), first)
 
 
 def pairs(table: Table, rows: np.ndarray, size: int) -> tuple[Any, Callable]:
@@ -98,7 +104,8 @@ def pairs(table: Table, rows: np.ndarray, size: int) -> tuple[Any, Callable]:
     `sample` maps (shared, key) to inputs [size, ...], those of their partners
     and groups [size], in a compiled step. The partner is any of the rows that
     say the same, itself included, and the group is theirs; where nothing is
-    translated, the example itself, and its recording.
+    translated, the example itself, and its recording. An image of a volume
+    that is drawn, is drawn twice, in two contrasts.
     """
     groups = table.recordings if table.parallel is None else table.parallel
     # Rows in order of their groups: where that of each begins, how long it is.
@@ -113,6 +120,13 @@ def pairs(table: Table, rows: np.ndarray, size: int) -> tuple[Any, Callable]:
         examples, groups, rows, (first, count) = shared
         one, two = jax.random.split(key)
         place = jax.random.choice(one, len(rows), (size,), replace=False)
+        if table.masks is not None:
+            mine = rows[place]
+            sides = (
+                paint.images(jnp, examples, mine, contrast, 0)
+                for contrast in jax.random.bits(two, (2,))
+            )
+            return *sides, groups[mine]
         inputs = standard(jnp, examples, rows[place])
         if table.parallel is None:
             return inputs, inputs, groups[rows[place]]

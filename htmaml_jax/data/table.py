@@ -192,13 +192,23 @@ class Table:
     def with_features(self, rows: np.ndarray, features: np.ndarray) -> Table:
         """Returns the table with vectors for the inputs of some rows.
 
-        All other rows are zero.
+        All other rows are zero. Of volumes the classes are left, to be told
+        from each other, and no masks.
         """
         inputs = np.zeros((len(self.labels), features.shape[1]), np.float32)
         inputs[rows] = features
         return dataclasses.replace(
-            self, inputs=inputs, kind="vectors", scale=Scale([0.0], [1.0])
+            self,
+            inputs=inputs,
+            kind="vectors",
+            scale=Scale([0.0], [1.0]),
+            masks=None,
         )
+
+    def inside(self, rows: np.ndarray) -> np.ndarray:
+        """Returns [n, D, H, W] bool: where volumes show their own class."""
+        numbers = 1 + self.labels[rows]
+        return self.masks.masks[rows] == numbers[:, None, None, None]
 
     def of_split(self, split: str) -> np.ndarray:
         """Returns the sorted class indices [C] of a split."""

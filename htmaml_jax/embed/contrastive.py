@@ -14,7 +14,8 @@ class Projected(nn.Module):
     pre-training.
 
     Attributes:
-      body: inputs [B, H, W, C] to features [B, F].
+      body: inputs [B, ...] to features [B, F], or to maps [B, ..., F] of
+        volumes, which are averaged.
       width: numbers per projection.
     """
 
@@ -23,8 +24,9 @@ class Projected(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        """Maps [B, H, W, C] to unit vectors [B, width]."""
+        """Maps [B, ...] to unit vectors [B, width]."""
         x = self.body(inputs)
+        x = jnp.mean(x, axis=tuple(range(1, x.ndim - 1)))
         x = nn.relu(nn.Dense(x.shape[-1], name="hidden")(x))
         x = nn.Dense(self.width, name="project")(x)
         return unit(x)

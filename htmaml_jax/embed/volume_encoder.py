@@ -112,6 +112,22 @@ class VolumeEncoder(nn.Module):
         return TaskEmbedding(tokens, summary, valid, loss)
 
 
+def both_sides(features: jax.Array, masks: jax.Array) -> jax.Array:
+    """Averages features [B, d, h, w, F] inside and outside, to [B, 2 F].
+
+    Args:
+      features: of volumes.
+      masks: [B, D, H, W] bool.
+    """
+    inside = shrink(masks, features)[..., None]
+    means = [
+        jnp.sum(w * features, (1, 2, 3))
+        / jnp.maximum(jnp.sum(w, (1, 2, 3)), 1e-3)
+        for w in (inside, 1 - inside)
+    ]
+    return jnp.concatenate(means, axis=-1)
+
+
 def shrink(masks: jax.Array, features: jax.Array) -> jax.Array:
     """Averages masks [S, D, H, W] to the grid of features [S, d, h, w, F].
 

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-KINDS = ("group", "support", "none")
+KINDS = ("group", "instance", "support", "none")
 
 
 class GroupNorm(nn.Module):
@@ -47,7 +47,8 @@ class Norm(nn.Module):
     """Normalises [B, ..., C] without looking at other queries.
 
     Attributes:
-      kind: "group": per example (GroupNorm). "support": statistics of the
+      kind: "group": per example (GroupNorm). "instance": per example and
+        channel (Ulyanov et al., 2016). "support": statistics of the
         support set; the pass over the support computes and stores them in
         the collection `batch_stats`, a query pass reads them (the
         conventional batch norm of TaskNorm, Bronskill et al. 2020, §3).
@@ -71,8 +72,10 @@ class Norm(nn.Module):
         """
         if self.kind == "none":
             return inputs
-        if self.kind == "group":
-            return GroupNorm(self.groups, name="group")(inputs)
+        if self.kind in ("group", "instance"):
+            alone = self.kind == "instance"
+            groups = inputs.shape[-1] if alone else self.groups
+            return GroupNorm(groups, name="group")(inputs)
         if self.kind != "support":
             raise ValueError(
                 f"norm is one of {', '.join(KINDS)}, not {self.kind!r}"

@@ -29,6 +29,8 @@ class UNetBody(nn.Module):
       blocks: work on blocks of 2x2x2 voxels, whose values are channels, and
         give every voxel of a block features of its own at the end (Shi et
         al., CVPR 2016, §2.2): an eighth of the work.
+      residual: every level adds what it makes to what it is given (He et
+        al., CVPR 2016), brought to as many channels by a 1x1x1 convolution.
     """
 
     base: int = 8
@@ -38,6 +40,7 @@ class UNetBody(nn.Module):
     dtype: Any = None
     norm: str = "group"
     blocks: bool = False
+    residual: bool = False
 
     @nn.compact
     def __call__(
@@ -54,12 +57,15 @@ class UNetBody(nn.Module):
             )
 
         def block(x, level, name):
-            width = self.base * 2**level
+            width, given = self.base * 2**level, x
             for i in range(2):
                 x = self._conv(width, (3, 3, 3), f"conv_{name}_{i}")(x)
                 groups = min(self.groups, width)
                 norm = Norm(self.norm, groups, name=f"norm_{name}_{i}")
-                x = nn.relu(norm(x, mask, stored))
+                x = norm(x, mask, stored)
+                if self.residual and i:
+                    x += self._conv(width, (1, 1, 1), f"conv_{name}_by")(given)
+                x = nn.relu(x)
             return x
 
         for level in range(self.levels):

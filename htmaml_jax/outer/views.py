@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from htmaml_jax.embed.contrastive import Projected, nt_xent
 from htmaml_jax.outer.augment import Strengths, change_clips, drop_ids
+from htmaml_jax.outer.volumes import change_contrast
 
 
 class Views(NamedTuple):
@@ -16,10 +17,11 @@ class Views(NamedTuple):
 
     Attributes:
       crop: share of a clip's columns (time) that a view keeps (COLA, Saeed et
-        al., ICASSP 2021), or of a text's n-grams, a stretch of them.
+        al., ICASSP 2021), of a text's n-grams, a stretch of them, or of each
+        side of a volume.
       change: strengths of what else changes; the fields for classes must be
         zero. Of texts only `drop`: two views differ in what is left out, as in
-        SimCSE (Gao et al., EMNLP 2021).
+        SimCSE (Gao et al., EMNLP 2021). Of volumes only `gain`, of contrast.
     """
 
     crop: float
@@ -29,9 +31,12 @@ class Views(NamedTuple):
 def view(inputs: jax.Array, key: jax.Array, views: Views) -> jax.Array:
     """Draws a view of each example: a crop, then changes.
 
-    Examples are clips [B, H, W, C], or ids of n-grams [B, L] with 0 behind.
+    Examples are clips [B, H, W, C], volumes [B, D, H, W, C], or ids of n-grams
+    [B, L] with 0 behind.
     """
     first, second = jax.random.split(key)
+    if inputs.ndim == 5:
+        return _part_of_volume(inputs, first, second, views)
     if inputs.dtype == jnp.int32:
         part = _stretch_of_text(inputs, first, views.crop)
         return drop_ids(part, second, views.change.drop)
@@ -43,6 +48,20 @@ def view(inputs: jax.Array, key: jax.Array, views: Views) -> jax.Array:
         return jax.lax.dynamic_slice_in_dim(x, at, kept, axis=1)
 
     return change_clips(jax.vmap(crop)(inputs, start), second, views.change)
+
+
+def _part_of_volume(inputs, first, second, views):
+    """Cuts a smaller cube out of each volume, and changes its contrast."""
+    count, *sides, _ = inputs.shape
+    kept = [max(1, round(views.crop * side)) for side in sides]
+    room = jnp.array([s - k + 1 for s, k in zip(sides, kept, strict=True)])
+    start = jax.random.randint(first, (count, 3), 0, room)
+
+    def change(x, at, key):
+        x = jax.lax.dynamic_slice(x, (*at, 0), (*kept, x.shape[-1]))
+        return change_contrast(x, key, views.change.gain)
+
+    return jax.vmap(change)(inputs, start, jax.random.split(second, count))
 
 
 def _stretch_of_text(ids, key, share):
