@@ -12,10 +12,19 @@ same=train.steps=300,train.tasks=2,train.val_every=0.2
 trunk='hyper/(block.*|norm|read_.*)/.*'
 mkdir -p runs
 
-# Trains a run unless it is done or another copy is at it: RUN CONFIG ...
-learn() {
+# Whether results/ holds PART KIND SEED, or nobody else is at RUN.
+known() {
+    local mark=${2#joint}
+    compgen -G "results/multimodal-$1/htmaml${mark:++$mark}-*-s$3.json" \
+        > /dev/null
+}
+free() {
     exec 9> "$1.lock"
-    flock --nonblock 9 || return 1
+    flock --nonblock 9
+}
+
+# Trains a run that has not ended: RUN OPTION ...
+learn() {
     compgen -G "$1/*result.json" > /dev/null ||
         compgen -G "$1/*/result.json" > /dev/null ||
         python -m htmaml_jax.train --workdir "$1" --config "${@:2}"
@@ -23,38 +32,46 @@ learn() {
 
 # Judges a run: RUN PART KIND SEED
 judge() {
-    local mark=${3#joint}
-    compgen -G "results/multimodal-$2/htmaml${mark:++$mark}-*-s$4.json" \
-        > /dev/null ||
-        python -m htmaml_jax.evaluate "$1" --out results \
-            --benchmark "multimodal-$2" --variant "$mark"
+    known "${@:2}" || python -m htmaml_jax.evaluate "$1" --out results \
+        --benchmark "multimodal-$2" --variant "${3#joint}"
 }
 
 for seed in ${SEEDS:-0}; do
     for kind in ${*:-joint own-trunk alone left-out}; do
         run=runs/multimodal-$kind-s$seed
         joint=configs/multimodal.py:seed=$seed,$same
-        if [[ $kind == joint || $kind == own-trunk ]]; then
-            shared=$([ "$kind" = joint ] && echo True || echo False)
-            learn "$run" "$joint,joint.shared=$shared" || continue
-            for part in $parts; do
-                judge "$run/$part" "$part" "$kind" "$seed"
-            done
-            continue
-        fi
+        missing=
         for part in $parts; do
-            one=configs/${files[$part]}.py:seed=$seed,$same
-            start=
-            if [ "$kind" = left-out ]; then
-                others=$(for x in $parts; do
-                    [ "$x" = "$part" ] || echo "$x"
-                done | paste -sd +)
-                learn "$run-but-$part" "$joint,joint.only=$others" || continue
-                start=--config.hyper.pretrained=$run-but-$part
-            fi
-            learn "$run-$part" "$one" ${start:+"$start"} \
-                ${start:+--config.outer.frozen="$trunk"} || continue
-            judge "$run-$part" "$part" "$kind" "$seed"
+            known "$part" "$kind" "$seed" || missing="$missing $part"
         done
+        case $kind in
+            joint | own-trunk)
+                [ -n "$missing" ] && free "$run" || continue
+                shared=$([ "$kind" = joint ] && echo True || echo False)
+                learn "$run" "$joint,joint.shared=$shared"
+                for part in $missing; do
+                    judge "$run/$part" "$part" "$kind" "$seed"
+                done
+                ;;
+            alone | left-out)
+                for part in $missing; do
+                    free "$run-$part" || continue
+                    options=("configs/${files[$part]}.py:seed=$seed,$same")
+                    if [ "$kind" = left-out ]; then
+                        others=${parts/$part/}
+                        others=$(echo $others | tr ' ' +)
+                        learn "$run-but-$part" "$joint,joint.only=$others"
+                        options+=("--config.outer.frozen=$trunk"
+                            "--config.hyper.pretrained=$run-but-$part")
+                    fi
+                    learn "$run-$part" "${options[@]}"
+                    judge "$run-$part" "$part" "$kind" "$seed"
+                done
+                ;;
+            *)
+                echo "$kind is none of joint, own-trunk, alone, left-out" >&2
+                exit 2
+                ;;
+        esac
     done
 done

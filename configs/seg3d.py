@@ -28,6 +28,7 @@ def get_config(arg=None):
     c.net.update(kind="unet", output="voxels", width=8, blocks=3, down="stem")
     c.inner.update(steps=3, size=0.5)
     c.outer.rate = 3e-3
+    c.pretrain.update(time_mask=0.0, row_mask=0.0, mix=0.0)
     c.outer.augment.update(flip=0.5, turn=0.5, invert=0.2, noise=0.1)
     c.train.update(steps=400, tasks=4, val_every=0.1, val_episodes=60)
     c = config.parse(c, arg, tune, FULL)

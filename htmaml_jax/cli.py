@@ -186,8 +186,8 @@ def versions() -> dict[str, str]:
 
 def word(text: str) -> str:
     """Takes an option that becomes the name of a folder."""
-    if not re.fullmatch(r"[\w-]+", text):
+    if not re.fullmatch(r"[\w+-]+", text):
         raise argparse.ArgumentTypeError(
-            f"{text!r} must be of letters, digits, - and _"
+            f"{text!r} must be of letters, digits, -, + and _"
         )
     return text

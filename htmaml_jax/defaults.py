@@ -104,6 +104,7 @@ FIELDS: dict[str, Any] = {
         "loss": "last",  # after the last inner step | every
         "second_from": 0.0,  # share of training in first order
         "objective": "meta",  # meta | joint
+        "joint_until": 0.0,  # share of training that is joint, before meta
         "domain_query": "own",  # own | other | both: whose queries
         "frozen": "",  # what of meta does not learn: a regular expression
         "rate": 1e-3,
@@ -152,10 +153,10 @@ FIELDS: dict[str, Any] = {
         "decay": 1e-4,  # weight decay
         "temperature": 0.2,
         "width": 64,  # of the projection
-        "crop": 0.6,  # share of the time or text that a view keeps
+        "crop": 0.6,  # share of time, text or sides that a view keeps
         "time_mask": 0.2,
         "row_mask": 0.2,
-        "gain": 0.3,
+        "gain": 0.3,  # of volumes: of contrast, see outer.augment.gamma
         "mix": 0.3,
         "drop": 0.0,  # largest share of n-grams that a view leaves out
     },

@@ -40,7 +40,6 @@ def main(argv: Sequence[str]) -> None:
     )
     parser.add_argument(
         "--benchmark",
-        default="",
         type=cli.word,
         help="names the table of the result, if not the data",
     )

@@ -73,7 +73,9 @@ class Learner(Objective):
                 keys[2], task, start
             )
             meta["hyper"] = hyper["params"]
-        if self.config.outer.objective == "joint" and self.problem.joint:
+        outer = self.config.outer
+        joint = outer.objective == "joint" or outer.joint_until > 0
+        if joint and self.problem.joint:
             width = self.features(base, support).shape[-1]
             meta["joint"] = {
                 "kernel": jnp.zeros((width, self.known)),

@@ -107,8 +107,8 @@ def _check_slots(config):
             f"net.output={wanted[1]}",
         ),
         (
-            net.residual and net.kind != "unet",
-            "net.residual is for net.kind=unet",
+            (net.residual or net.norm == "instance") and net.kind != "unet",
+            "net.residual and net.norm=instance are for net.kind=unet",
         ),
         (
             functions and any(outer.augment.values()),
@@ -119,7 +119,7 @@ def _check_slots(config):
             "outer.augment.drop and outer.augment.noise are for texts",
         ),
         (
-            pictures and config.pretrain.drop,
+            examples != "ngrams" and config.pretrain.drop,
             "pretrain.drop is for n-grams",
         ),
         (
@@ -158,6 +158,20 @@ def _check_slots(config):
             exchange.kind != "none" and exchange.layer >= net.blocks,
             f"outer.exchange.layer is {exchange.layer}, but the blocks are 0 "
             f"to {net.blocks - 1}",
+        ),
+        (
+            outer.joint_until and net.output not in ("classes", "voxels"),
+            "outer.joint_until is for classes that change from task to task, "
+            "and for volumes",
+        ),
+        (
+            outer.joint_until and outer.objective == "joint",
+            "outer.objective=joint is joint all along; set "
+            "outer.joint_until=0.0",
+        ),
+        (
+            outer.joint_until and outer.gradient == "reptile",
+            "outer.joint_until does not go with outer.gradient=reptile",
         ),
         (
             outer.objective == "joint" and hardened,

@@ -54,7 +54,7 @@ outer.mix data.limit eval.finetune eval.finetune_batch hyper.sharpness
 inner.unroll
 """
 _SHARES = """
-outer.warmup outer.floor outer.second_from outer.augment.roll
+outer.warmup outer.floor outer.second_from outer.joint_until outer.augment.roll
 outer.augment.time_mask outer.augment.row_mask outer.augment.mix
 outer.augment.reverse outer.augment.shift outer.augment.blend
 outer.augment.drop outer.augment.flip outer.augment.turn

@@ -35,6 +35,18 @@ def check(config: ConfigDict) -> None:
             f"data.side is {data.side}; with net.blocks={net.blocks} and "
             f"net.down={net.down} it must be a multiple of {2**halved}."
         )
+    if net.norm == "instance" and data.side < 2 ** (halved + 1):
+        raise UserError(
+            f"data.side is {data.side}; with net.norm=instance the smallest "
+            f"level would be of one cell, which is then 0: make it "
+            f"{2 ** (halved + 1)} or more."
+        )
+    pretrain = config.pretrain
+    if pretrain.time_mask or pretrain.row_mask or pretrain.mix:
+        raise UserError(
+            "pretrain.time_mask, row_mask and mix are not for volumes, only "
+            "crop and gain are; set them to 0."
+        )
     if data.min_way not in (0, data.way):
         raise UserError(
             f"data.min_way is {data.min_way}; tasks on volumes are of "

@@ -37,16 +37,37 @@ class Objective(Descent):
           progress: share of training that is done.
           other: support of another task, where `paired` asks for it.
         """
-        outer, problem = self.config.outer, self.problem
+        outer = self.config.outer
         if outer.frozen:
             meta = gradients.frozen(outer.frozen, meta)
         first, second = jax.random.split(key)
         strengths = Strengths(**outer.augment)
-        if "joint" in meta:  # a class must stay what it is called
-            strengths = strengths._replace(reverse=0.0, shift=0.0, blend=0.0)
-        episode = augment(episode, first, self.way, strengths)
-        if "joint" in meta:
-            return self._joint_loss(meta, episode)
+
+        def apart():
+            # A class must stay what it is called.
+            called = strengths._replace(reverse=0.0, shift=0.0, blend=0.0)
+            return self._joint_loss(
+                meta, augment(episode, first, self.way, called)
+            )
+
+        def tasks():
+            task = augment(episode, first, self.way, strengths)
+            return self._task_loss(meta, task, second, progress, other)
+
+        if not outer.joint_until:
+            return apart() if "joint" in meta else tasks()
+        missing = jax.eval_shape(tasks)[1]
+
+        def before():
+            loss, metrics = apart()
+            zeros = {name: jnp.zeros_like(loss) for name in missing}
+            return loss, zeros | metrics
+
+        return jax.lax.cond(progress < outer.joint_until, before, tasks)
+
+    def _task_loss(self, meta, episode, second, progress, other):
+        """Adapts to a task, changed already, and judges by its queries."""
+        outer, problem = self.config.outer, self.problem
         if outer.objective == "joint" and problem.named:
             both = (episode.support, episode.query)
             both = jax.tree.map(lambda *x: jnp.concatenate(x), *both)
@@ -142,6 +163,12 @@ class Objective(Descent):
 
         return shuffle, changed
 
+    def own(self, meta, episode):
+        """Returns the base network, of the task's domain if each has one."""
+        if self.config.hyper.kind != "domain":
+            return meta["base"]
+        return jax.tree.map(lambda x: x[episode.domain], meta["base"])
+
     def auxiliaries(self, meta, episode, key, other):
         """Returns (name, weight, loss) of what else trains the base network.
 
@@ -151,9 +178,7 @@ class Objective(Descent):
           key: of the views.
           other: support of another task, for channel exchange between tasks.
         """
-        outer, base = self.config.outer, meta["base"]
-        if self.config.hyper.kind == "domain":
-            base = jax.tree.map(lambda x: x[episode.domain], base)
+        outer, base = self.config.outer, self.own(meta, episode)
         batch = jax.tree.map(
             lambda *x: jnp.concatenate(x), episode.support, episode.query
         )
@@ -200,7 +225,7 @@ class Objective(Descent):
         else:
             # Of a volume the structures of the task alone are judged.
             head = jax.tree.map(lambda x: x[..., episode.classes], head)
-        features = self.features(meta["base"], batch)
+        features = self.features(self.own(meta, episode), batch)
         outputs = features @ head["kernel"] + head["bias"]
         # As an inner step does: where all voxels weigh the same, a network
         # that is not adapted ends with no structure anywhere.

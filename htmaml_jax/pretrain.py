@@ -77,6 +77,13 @@ def pretrain(config: Any, workdir: epath.Path) -> dict[str, Any]:
             "on; only sounds, pictures, volumes and, with "
             "data.encoder=ngrams, texts are."
         )
+    cells = 2**config.net.blocks
+    if kind == "volumes" and config.data.side % cells:
+        raise UserError(
+            f"data.side is {config.data.side}; the encoder halves it "
+            f"net.blocks={config.net.blocks} times: make it a multiple of "
+            f"{cells}."
+        )
     if workdirs.read(workdir):
         raise UserError(f"{workdir} holds a run; use another --workdir.")
     table = find.load(config.data)
@@ -106,19 +113,18 @@ def pretrain(config: Any, workdir: epath.Path) -> dict[str, Any]:
     )
 
     # -------------------------------------------------------------- scores
+    volumes = table.masks is not None
     shape = find.fixed_shape(config.data)
-    classes = len(table.splits["validation"])
-    if table.masks is not None:  # then classes are told by what is inside
-        way = min(_WAY, classes)
-        shape = shape._replace(way=way, min_way=way)
+    if volumes:
+        shape = pretraining.telling(table, "validation", _WAY)
 
     def scores() -> dict[str, float]:
-        if classes < 2:
+        if shape is None:
             return {}
         found = pretraining.features_of(
-            body, params["body"], sources.batches(table, held)
+            body, params["body"], sources.batches(table, held, batch)
         )[: len(held)]
-        if table.masks is not None:
+        if volumes:
             found = np.asarray(both_sides(found, table.inside(held)))
         known = table.with_features(held, found)
         episodes = sources.device(known, shape, "validation", 0)
@@ -131,7 +137,7 @@ def pretrain(config: Any, workdir: epath.Path) -> dict[str, Any]:
 
     def say(when: str, found: dict[str, float]) -> None:
         if not found:
-            print(f"{when}: one validation class, none to tell it from")
+            print(f"{when}: no score, too few validation structures")
             return
         print(
             f"{when}: validation classes of {table.name}, nearest prototype "

@@ -117,7 +117,6 @@ def test_two_collections_with_the_same_texts(monkeypatch, tmp_path):
             parsed("data.name=liu,data.encoder=x"),
             "the vectors of data.name=liu",
         ),
-        (parsed("data.name=acdc"), "the volumes of data.name=acdc"),
         (fields_of("maml", True), "the functions of"),
     ],
 )

@@ -1,5 +1,6 @@
 """Pre-training of the task encoder of volumes, and training from it."""
 
+import dataclasses
 import json
 
 import jax
@@ -14,7 +15,7 @@ from htmaml_jax.data import sources, volumes
 from htmaml_jax.embed.volume_encoder import both_sides
 from htmaml_jax.outer.augment import Strengths
 from htmaml_jax.outer.views import Views, view
-from htmaml_jax.run import checkpoints
+from htmaml_jax.run import checkpoints, pretraining
 
 FIELDS = {
     "system": "htmaml",
@@ -51,8 +52,8 @@ def drawn_table(count=12, side=8):
         side,
         "content",
         inputs=tissues,
-        masks=(tissues > 15).astype(np.uint8),
-        labels=np.zeros(count, np.int32),
+        masks=np.where(tissues > 15, 1, 2).astype(np.uint8),
+        labels=np.arange(count, dtype=np.int32) % 2,
         subjects=np.arange(count) // 2,
         cases=np.array([str(i) for i in range(count)]),
         drawn=True,
@@ -88,16 +89,19 @@ def test_training_starts_from_it(encoder, blocks, tmp_path):
 
 
 def test_views_are_smaller_cubes_of_their_volume():
-    inputs = jnp.arange(2 * 512.0).reshape(2, 8, 8, 8, 1)
+    inputs = jnp.arange(6 * 512.0).reshape(6, 8, 8, 8, 1)
     got = view(inputs, jax.random.key(0), Views(0.75, Strengths()))
-    assert got.shape == (2, 6, 6, 6, 1)
+    assert got.shape == (6, 6, 6, 6, 1)
+    corners = set()
     for volume, mine in zip(np.asarray(inputs), np.asarray(got), strict=True):
         # The contrast is left alone but for rounding.
         corner = round(float(mine[0, 0, 0, 0] - volume[0, 0, 0, 0]))
         i, j, k = np.unravel_index(corner, (8, 8, 8))
         assert max(i, j, k) <= 2
+        corners.add((i, j, k))
         cut = volume[i : i + 6, j : j + 6, k : k + 6]
         np.testing.assert_allclose(mine, cut, atol=0.1)
+    assert len(corners) > 3
     bent = view(inputs, jax.random.key(0), Views(0.75, Strengths(gain=0.9)))
     assert float(jnp.abs(bent - got).max()) > 1
 
@@ -139,4 +143,28 @@ def test_features_are_averaged_inside_and_outside():
     )
     table = drawn_table()
     inside = table.inside(np.array([0, 3]))
-    np.testing.assert_array_equal(inside[1], table.inputs[3, ..., 0] > 15)
+    np.testing.assert_array_equal(inside[0], table.inputs[0, ..., 0] > 15)
+    np.testing.assert_array_equal(inside[1], table.inputs[3, ..., 0] <= 15)
+
+
+def test_features_are_scored_by_telling_structures_apart(tmp_path, capsys):
+    """Twelve structures: two are for validation, and blocks differ a lot."""
+    blocks = tiny_volumes.decathlon(tmp_path / "blocks", structures=12)
+    run = tiny_volumes.arguments(blocks, tmp_path / "run", **FIELDS)
+    pretrain.main(run)
+    said = capsys.readouterr().out
+    assert "(2-way 1-shot)" in said
+    scores = checkpoints.Checkpoints(tmp_path / "run").info("latest")["scores"]
+    assert scores["after"]["nearest"] > 0.75
+
+
+def test_tasks_that_tell_structures_apart_are_as_small_as_need_be():
+    table = drawn_table()
+    apart = pretraining.telling
+    # Two classes, six subjects: the first asks for none, both are in each.
+    wide = dataclasses.replace(table, splits={"validation": ("a", "b")})
+    assert apart(wide, "validation", 5)[:3] == (2, 1, 1)
+    assert apart(table, "train", 5) is None
+    lone = dataclasses.replace(wide, domain_of=np.array([0, 1, 0], np.int32))
+    lone = dataclasses.replace(lone, domains=("one", "two"))
+    assert apart(lone, "validation", 5) is None

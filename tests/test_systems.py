@@ -240,6 +240,44 @@ def test_joint_training_tells_all_training_classes_apart(tiny_table):
     assert right.mean() > 0.9
 
 
+@pytest.mark.parametrize("system", ["htmaml", "multi-maml"])
+def test_training_may_be_joint_before_it_is_meta(tiny_table, system):
+    """Until then nothing but the network and the joint head has a slope."""
+    fields = fields_of(
+        system, outer__joint_until=0.5, outer__augment__blend=0.4
+    )
+    fields.data.update(rows=8, columns=8)
+    shape = draw.Shape(2, 2, 3, 2, 2)
+    source = sources.device(tiny_table, shape, "train", 0)
+    tasks = source.episodes(source.shared, np.arange(2, dtype=np.int32))
+    learner = systems.build(fields, 2, known=4)
+    alone = systems.build(fields_of("finetune"), 2, known=4)
+    key = jax.random.key(0)
+    meta = learner.init(key, jax.tree.map(lambda x: x[0], tasks))
+
+    def mean_loss(meta, progress, learner=learner):
+        def one(task):
+            return learner.meta_loss(meta, task, key, progress)
+
+        return jax.tree.map(jnp.mean, jax.vmap(one)(tasks))
+
+    slope = jax.jit(jax.value_and_grad(mean_loss, has_aux=True))
+    (early, metrics), before = slope(meta, 0.49)
+    assert early == metrics["loss"]
+    if system == "htmaml":  # no class is blended with another one there
+        wanted, _ = mean_loss(meta, 0.0, alone)
+        np.testing.assert_allclose(early, wanted, rtol=1e-5)
+    _, after = slope(meta, 0.5)
+
+    def sizes(gradient):
+        return {k: float(optax.tree.norm(x)) for k, x in gradient.items()}
+
+    before, after = sizes(before), sizes(after)
+    assert before["joint"] > 0 and after["joint"] == 0
+    assert before["inner"] == before["hyper"] == 0 < after["inner"]
+    assert before["base"] > 0 and after["base"] > 0
+
+
 @pytest.mark.parametrize("sharpness", [0.0, 5.0])
 def test_a_head_of_prototypes_is_made_of_transformed_features(sharpness):
     """Queries are judged by the transformed body; so must the means be."""

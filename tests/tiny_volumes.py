@@ -37,25 +37,35 @@ def write(path: pathlib.Path, data, affine=None) -> pathlib.Path:
     return path
 
 
-def scan(seed: int, size: int = 12):
-    """Draws an image of blocks, brighter than what is around, and its mask."""
+def scan(seed: int, size: int = 12, structures: int = len(STRUCTURES)):
+    """Draws an image of blocks, brighter than what is around, and its mask.
+
+    Four are one behind the other; of more (8 or 12) there are several rows.
+    """
     rng = np.random.default_rng(seed)
     mask = np.zeros((size, size, size), np.uint8)
     middle = slice(size // 2 - 3, size // 2 + 3)
-    for number in STRUCTURES:
-        at = size // 2 - 4 + 2 * (number - 1)
-        mask[at : at + 2, middle, middle] = number
+    wide = 6 * 4 // structures
+    for number in range(1, structures + 1):
+        row, place = divmod(number - 1, 4)
+        at, side = size // 2 - 4 + 2 * place, size // 2 - 3 + wide * row
+        mask[at : at + 2, side : side + wide, middle] = number
     image = 40.0 * mask + rng.normal(0, 3, mask.shape)
     return image.astype(np.float32), mask
 
 
-def decathlon(root: pathlib.Path, count: int = 24) -> pathlib.Path:
+def decathlon(
+    root: pathlib.Path, count: int = 24, structures: int = len(STRUCTURES)
+) -> pathlib.Path:
     """Writes a folder of the Decathlon's form."""
     for i in range(count):
-        image, mask = scan(i)
+        image, mask = scan(i, structures=structures)
         write(root / f"imagesTr/case_{i:02}.nii.gz", image)
         write(root / f"labelsTr/case_{i:02}.nii.gz", mask)
-    labels = {"0": "background"} | {str(k): v for k, v in STRUCTURES.items()}
+    labels = {"0": "background"} | {
+        str(k): STRUCTURES.get(k, f"Block {k}")
+        for k in range(1, structures + 1)
+    }
     about = {"name": "Blocks", "labels": labels, "modality": {"0": "MRI"}}
     (root / "dataset.json").write_text(json.dumps(about))
     return root

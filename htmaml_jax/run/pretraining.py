@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -9,7 +10,10 @@ import jax
 import numpy as np
 import optax
 
+from htmaml_jax.data.draw import Shape, make_pool
+from htmaml_jax.data.table import Table
 from htmaml_jax.embed.contrastive import Projected
+from htmaml_jax.errors import UserError
 from htmaml_jax.hyper import heads
 from htmaml_jax.outer import losses
 from htmaml_jax.outer.views import Views, view_loss
@@ -42,6 +46,22 @@ def make_step(
         return optax.apply_updates(params, updates), state, value
 
     return jax.jit(step, donate_argnums=(0, 1))
+
+
+def telling(table: Table, split: str, way: int) -> Shape | None:
+    """Returns the shape of 1-shot tasks that tell structures apart.
+
+    Of at most `way` structures, fewer if some domain has no more or if their
+    subjects, of whom none may be in support and query, are too few. None if
+    there are not even two.
+    """
+    classes = table.domain_of[table.of_split(split)]
+    for fewer in range(min(way, *np.unique_counts(classes).counts), 1, -1):
+        shape = Shape(fewer, 1, 1, fewer, 1)
+        with contextlib.suppress(UserError):
+            make_pool(table, split, shape)
+            return shape
+    return None
 
 
 def features_of(
