@@ -40,6 +40,9 @@ def get_config(arg=None):
 
 def tune(c):
     """Sets what validation tasks chose."""
+    # First the network learns to tell all training classes apart.
+    if c.outer.objective == "meta" and c.outer.gradient != "reptile":
+        c.outer.joint_until = 0.5
     if c.system == "htmaml":
-        c.hyper.update(head="prototype", sharpness=30.0)
+        c.hyper.rules = (("body/norm.*", "affine"),)
         c.outer.mix = 0.5

@@ -120,7 +120,8 @@ def encoder(meta: Any, config: Any, splits: Any) -> Any:
       UserError: see `pretrained`.
     """
     own = meta["embed"]["body"]
-    body = pretrained("embed", form(config.data), own, config, splits)
+    kind = "volumes" if form(config.data) == "volumes" else "pictures"
+    body = pretrained("embed", kind, own, config, splits)
     return {**meta, "embed": {**meta["embed"], "body": body}}
 
 

@@ -155,7 +155,7 @@ def test_features_are_scored_by_telling_structures_apart(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "(2-way 1-shot)" in said
     scores = checkpoints.Checkpoints(tmp_path / "run").info("latest")["scores"]
-    assert scores["after"]["nearest"] > 0.75
+    assert scores["after"]["nearest"] > 0.6
 
 
 def test_tasks_that_tell_structures_apart_are_as_small_as_need_be():
