@@ -45,4 +45,3 @@ def tune(c):
         c.outer.joint_until = 0.5
     if c.system == "htmaml":
         c.hyper.rules = (("body/norm.*", "affine"),)
-        c.outer.mix = 0.5

@@ -255,6 +255,8 @@ def test_training_may_be_joint_before_it_is_meta(tiny_table, system):
     alone = systems.build(fields_of("finetune"), 2, known=4)
     key = jax.random.key(0)
     meta = learner.init(key, jax.tree.map(lambda x: x[0], tasks))
+    head = meta["joint"]["kernel"]
+    meta["joint"]["kernel"] = 0.1 * jax.random.normal(key, head.shape)
 
     def mean_loss(meta, progress, learner=learner):
         def one(task):
