@@ -20,11 +20,13 @@ SEEDS=0 SHOTS="1 5" $compare $sounds esc50-animals protonet mmaml tapt
 
 # What hardens training and what helps the task embedding, one at a time.
 SEEDS=0 $compare $of esc50-metaaudio \
-    htmaml+no-mix:outer.mix=0.0 \
-    htmaml+shuffle:outer.shuffle=0.5 \
+    htmaml+mix:outer.mix=0.5 \
+    htmaml+shuffle-mix:outer.mix=0.5,outer.shuffle=0.5 \
     htmaml+exchange:outer.exchange.kind=class \
     htmaml+exchange-tasks:outer.exchange.kind=task \
-    htmaml+auxiliary:outer.auxiliary=0.1
+    htmaml+auxiliary:outer.auxiliary=0.1 \
+    htmaml+scratch:outer.joint_until=0.0 \
+    maml+scratch:outer.joint_until=0.0
 start=runs/esc50-metaaudio-pretrained
 [ -d $start ] || python -m htmaml_jax.pretrain --config $of --workdir $start
 SEEDS=0 $compare $of esc50-metaaudio \
