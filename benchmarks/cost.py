@@ -38,13 +38,14 @@ def start(config: str, system: str, args: argparse.Namespace) -> dict[str, Any]:
     from htmaml_jax.data import find
     from htmaml_jax.run import machine, step
     from htmaml_jax.run import mesh as meshes
+    from htmaml_jax.run.optimizer import make_optimizer
 
     machine.use_cache()
     fields, _ = cli.read_config(config, [("system", system)])
     learner = systems.build(fields, fields.data.way)
     tasks = fields.train.tasks
     mesh = meshes.make_mesh(tasks, 1)
-    optimizer = step.make_optimizer(fields.outer, fields.train.steps)
+    optimizer = make_optimizer(fields.outer, fields.train.steps)
     blank = find.blank_episode(fields.data)
     key = jax.random.key(0)
     state = step.init_state(learner, optimizer, key, blank)

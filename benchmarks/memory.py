@@ -38,6 +38,7 @@ def point(side: int, down: str, gradient: str, more: Sequence[str]) -> dict:
     from htmaml_jax.data import find
     from htmaml_jax.run import mesh as meshes
     from htmaml_jax.run import step
+    from htmaml_jax.run.optimizer import make_optimizer
 
     fields, _ = cli.read_config(
         "configs/seg3d.py",
@@ -51,7 +52,7 @@ def point(side: int, down: str, gradient: str, more: Sequence[str]) -> dict:
         ],
     )
     learner = systems.build(fields, 1)
-    optimizer = step.make_optimizer(fields.outer, fields.train.steps)
+    optimizer = make_optimizer(fields.outer, fields.train.steps)
     made = step.make_train_step(
         learner, optimizer, lambda _, piece: piece, meshes.make_mesh(1, 1), 1
     )

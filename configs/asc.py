@@ -40,10 +40,10 @@ def get_config(arg=None):
 
 def tune(c):
     """Sets what validation tasks chose."""
-    # First the network learns to tell all training classes apart. What
-    # tapt generates does not survive the change to tasks: 28 % there.
+    # First the network learns to tell all training classes apart. What an
+    # MLP generates (tapt, mmaml) does not survive the change to tasks.
     meta = c.outer.objective == "meta" and c.outer.gradient != "reptile"
-    if meta and c.system != "tapt":
+    if meta and c.hyper.trunk != "mlp":
         c.outer.joint_until = 0.5
     if c.system == "htmaml":
         c.hyper.rules = (("body/norm.*", "affine"),)

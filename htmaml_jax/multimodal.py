@@ -27,10 +27,10 @@ from htmaml_jax.run import (
     logs,
     machine,
     signals,
-    step,
 )
 from htmaml_jax.run import mesh as meshes
 from htmaml_jax.run import workdir as workdirs
+from htmaml_jax.run.optimizer import make_optimizer
 
 # What all parts must have in common, for one trunk to fit them all.
 _COMMON = (
@@ -104,9 +104,9 @@ def train(config: Any, workdir: epath.Path) -> dict[str, dict]:
         domains[name], metas[name] = domain.open_domain(
             own, name, workdir, begun, old, mesh, key
         )
-        optimizers[name] = step.make_optimizer(own.outer, steps)
-    optimizers["trunk"] = step.make_optimizer(config.outer, steps)
-    optimizers["doubt"] = step.make_optimizer(config.outer, steps)
+        optimizers[name] = make_optimizer(own.outer, steps)
+    optimizers["trunk"] = make_optimizer(config.outer, steps)
+    optimizers["doubt"] = make_optimizer(config.outer, steps)
     state = joint.init(metas, optimizers, config.joint.shared)
     state = meshes.replicate(mesh, state)
     sizes = sum(x.size for x in jax.tree.leaves(state.trunk))

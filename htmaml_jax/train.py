@@ -82,6 +82,7 @@ def train(config, workdir: epath.Path) -> dict:
     )
     from htmaml_jax.run import mesh as meshes
     from htmaml_jax.run import workdir as workdirs
+    from htmaml_jax.run.optimizer import make_optimizer
 
     # ------------------------------------------------------------- workdir
     machine.use_cache()
@@ -107,7 +108,7 @@ def train(config, workdir: epath.Path) -> dict:
     known = len(table.splits.get("train", ()))
     learner = evaluate.build(config, config.data.way, known=known)
     metric, better = learner.problem.metric, learner.problem.better
-    optimizer = step.make_optimizer(config.outer, steps)
+    optimizer = make_optimizer(config.outer, steps)
     key = meshes.replicate(mesh, jax.random.key(config.run.seed))
     shared = meshes.replicate(mesh, source.shared)
     blank = find.blank_episode(config.data)

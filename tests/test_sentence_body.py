@@ -12,7 +12,7 @@ from test_texts import arguments, write_own
 from htmaml_jax import adapt, config, evaluate, limits, starts, train
 from htmaml_jax.data import find, sentence
 from htmaml_jax.episode import Batch
-from htmaml_jax.run import step
+from htmaml_jax.run.optimizer import make_optimizer
 
 FROZEN = "base/body/encoder/.*"
 SENTENCE = {
@@ -91,7 +91,7 @@ def test_what_is_frozen_has_no_gradient_and_no_moments(tmp_path):
     body = slope(meta)["base"]["body"]
     assert not any(x.any() for x in jax.tree.leaves(body["encoder"]))
     assert any(x.any() for x in jax.tree.leaves(body["vector"]))
-    optimizer = step.make_optimizer(learner.config.outer, 10)
+    optimizer = make_optimizer(learner.config.outer, 10)
     moments = sum(x.size for x in jax.tree.leaves(optimizer.init(meta)))
     base = meta["base"]
     parts = base["body"]["vector"], base["head"], meta["inner"]

@@ -18,6 +18,7 @@ from htmaml_jax.episode import Batch, Episode
 from htmaml_jax.hyper.rules import path_of
 from htmaml_jax.run import mesh as meshes
 from htmaml_jax.run import step
+from htmaml_jax.run.optimizer import make_optimizer
 
 WAY, QUERY, SIZE, CLASSES, TASKS = 3, 2, 8, 8, 8
 # (devices, chunk) of the update; the first is what the others must equal.
@@ -88,7 +89,7 @@ def losses_of(devices):
     """Trains for some updates with Adam; returns the losses."""
     learner = make_learner(dropout=0.1, gain=0.5)
     mesh = meshes.make_mesh(TASKS, devices)
-    optimizer = step.make_optimizer(config.default().outer, UPDATES)
+    optimizer = make_optimizer(config.default().outer, UPDATES)
     key = jax.random.key(0)
     state = step.init_state(learner, optimizer, key, first_episode())
     state, key, shared = meshes.replicate(mesh, (state, key, patterns()))
@@ -209,7 +210,7 @@ def test_training_learns_and_is_traced_once():
     learner = make_learner()
     outer = config.default().outer
     outer.rate = 1e-2
-    optimizer = step.make_optimizer(outer, updates)
+    optimizer = make_optimizer(outer, updates)
     mesh = meshes.make_mesh(TASKS, 1)
     key = meshes.replicate(mesh, jax.random.key(0))
     state = step.init_state(learner, optimizer, key, first_episode())
@@ -247,7 +248,7 @@ def zero_gradient_updates(outer, steps):
         "hyper": {"kernel": matrix, "scale": vector},
         "inner": {"kernel": matrix},
     }
-    optimizer = step.make_optimizer(outer, steps)
+    optimizer = make_optimizer(outer, steps)
     zeros = jax.tree.map(np.zeros_like, meta)
     run = jax.jit(lambda state: optimizer.update(zeros, state, meta))
     state, found = optimizer.init(meta), []
@@ -284,7 +285,7 @@ def test_decay_reaches_matrices_that_read_the_task_and_follows_the_rate():
 def test_gradients_are_clipped_by_their_common_norm():
     outer = config.default().outer
     meta = {"base": np.zeros(3, np.float32), "hyper": np.zeros(4, np.float32)}
-    optimizer = step.make_optimizer(outer, 10)
+    optimizer = make_optimizer(outer, 10)
     gradient = jax.tree.map(lambda x: x + 100.0, meta)
     _, state = optimizer.update(gradient, optimizer.init(meta), meta)
     mean = optax.tree.get(state, "mu")
@@ -292,6 +293,31 @@ def test_gradients_are_clipped_by_their_common_norm():
     size = 10 * optax.tree.norm(mean)
     np.testing.assert_allclose(size, outer.clip, rtol=1e-5)
     np.testing.assert_allclose(mean["base"][0], mean["hyper"][0], rtol=1e-6)
+
+
+def test_joint_and_meta_training_have_an_optimizer_each():
+    """Weights that idled are moved as if training had begun at the change."""
+    outer = config.default().outer
+    outer.joint_until = 0.5
+    whole = make_optimizer(outer, 19)
+    outer.joint_until = 0.0
+    parts = [make_optimizer(outer, 10), make_optimizer(outer, 9)]
+    params = {"base": {"w": jnp.ones(3)}, "hyper": {"w": jnp.ones(2)}}
+    again, state = params, whole.init(params)
+    rng = np.random.default_rng(0)
+    for steps, part in zip((10, 9), parts, strict=True):
+        own = part.init(again)
+        for _ in range(steps):
+            idle = jnp.zeros(2) if steps == 10 else rng.normal(size=2)
+            gradient = {"base": {"w": rng.normal(size=3)}, "hyper": {"w": idle}}
+            gradient = jax.tree.map(jnp.float32, gradient)
+            change, state = whole.update(gradient, state, params)
+            params = optax.apply_updates(params, change)
+            change, own = part.update(gradient, own, again)
+            again = optax.apply_updates(again, change)
+            jax.tree.map(np.testing.assert_allclose, params, again)
+        moved = np.abs(params["hyper"]["w"] - 1).max()
+        assert (moved == 0) == (steps == 10)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from htmaml_jax.data import draw, find, sources
 from htmaml_jax.episode import Batch
 from htmaml_jax.run import mesh as meshes
 from htmaml_jax.run import step
+from htmaml_jax.run.optimizer import make_optimizer
 
 WAY = 3
 # Those that need classes with names have tests in test_transfer.
@@ -186,7 +187,7 @@ def test_every_preset_learns_regression(system):
     source, data = numbers_data()
     learner = systems.build(fields, 1)
     updates, tasks = 30, 16
-    optimizer = step.make_optimizer(fields.outer, updates)
+    optimizer = make_optimizer(fields.outer, updates)
     mesh = meshes.make_mesh(tasks, 1)
     blank = find.blank_episode(data)
     key = jax.random.key(0)

@@ -13,7 +13,7 @@ import optax
 
 from htmaml_jax.errors import UserError
 from htmaml_jax.learner import Learner
-from htmaml_jax.outer import gradients, losses
+from htmaml_jax.outer import losses
 from htmaml_jax.run import mesh as meshes
 
 
@@ -29,39 +29,6 @@ class State(NamedTuple):
     step: jax.Array
     meta: Any
     optimizer: Any
-
-
-def make_optimizer(outer: Any, steps: int) -> optax.GradientTransformation:
-    """Builds Adam with warm-up, cosine and clipping, over `steps` updates."""
-    schedule = optax.warmup_cosine_decay_schedule(
-        init_value=0.0,
-        peak_value=outer.rate,
-        warmup_steps=max(1, round(outer.warmup * steps)),
-        decay_steps=max(2, steps),
-        end_value=outer.floor * outer.rate,
-    )
-
-    def decays(meta):
-        # Decay regularises what reads the task, never the start itself.
-        return {
-            group: jax.tree.map(
-                lambda x, on=group in ("embed", "hyper"): on and x.ndim > 1,
-                tree,
-            )
-            for group, tree in meta.items()
-        }
-
-    adam = optax.chain(
-        optax.clip_by_global_norm(outer.clip),
-        optax.adamw(schedule, weight_decay=outer.decay, mask=decays),
-    )
-    if not outer.frozen:
-        return adam
-    # What is frozen has no moments, and no part in the norm.
-    return optax.partition(
-        {True: optax.set_to_zero(), False: adam},
-        functools.partial(gradients.matches, outer.frozen),
-    )
 
 
 def init_state(
