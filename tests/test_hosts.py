@@ -49,6 +49,7 @@ def losses(run):
     return np.array([x["train/loss"] for x in lines])
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_also_after_a_stop(clips, tmp_path):
     """Stops two of them, goes on with one, and compares with one."""
     alone, pair, mixed = (tmp_path / x for x in ("alone", "pair", "mixed"))

@@ -21,6 +21,8 @@ FIELDS = {
     "pretrain.batch": 24,
     "embed.body": "own",
     "train.steps": 2,
+    # All updates are of tasks, which alone teach an encoder.
+    "outer.joint_until": 0.0,
 }
 
 

@@ -144,6 +144,7 @@ def updates(precision):
     return found
 
 
+@pytest.mark.slow
 def test_update_is_the_same_on_any_devices_and_chunks(tmp_path):
     """Runs this file as a program: devices are counted when JAX starts."""
     root = pathlib.Path(__file__).parents[1]

@@ -68,6 +68,7 @@ def latest(workdir):
         return reader.restore((root / str(step) / "state").resolve(), args=args)
 
 
+@pytest.mark.slow
 def test_killed_or_stopped_and_resumed_equals_never_stopped(clips, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     code, output = finish(tiny.arguments(clips, whole, **STEPS))
@@ -147,11 +148,13 @@ def test_refuses_a_folder_that_is_no_run(clips, tmp_path):
 
 def test_non_finite_loss_names_step_and_episodes(clips, tmp_path):
     fields = {"train.steps": 10, "inner.size": 1e30, "train.tasks": 4}
+    fields["outer.joint_until"] = 0.0  # no inner step before that
     with pytest.raises(UserError, match="0 to 3.*no 'latest' checkpoint"):
         train.main(tiny.arguments(clips, tmp_path / "run", **fields))
     assert checkpoints.Checkpoints(tmp_path / "run").step("latest") is None
 
 
+@pytest.mark.slow
 def test_a_run_of_two_devices_goes_on_and_is_judged_on_one(clips, tmp_path):
     arguments = tiny.arguments(clips, tmp_path / "run", **{"train.steps": 4})
     code, output = finish(arguments, devices=2)
@@ -165,6 +168,7 @@ def test_a_run_of_two_devices_goes_on_and_is_judged_on_one(clips, tmp_path):
     assert checkpoints.Checkpoints(tmp_path / "run").step("latest") == 6
 
 
+@pytest.mark.slow
 def test_full_disk_keeps_the_last_checkpoint(clips, tmp_path):
     """Lets no file grow beyond 20 kB while a checkpoint is written."""
     workdir = tmp_path / "run"

@@ -211,6 +211,7 @@ def arguments(tree, workdir, **more):
         "eval.domain": "hate-ar",
         "net.kind": "ngrams",
         "net.output": "labels",
+        "outer.joint_until": 0.0,
         "inner.over": "(?!body/(table|weights)).*",
         "outer.rate": 0.01,
         **more,
