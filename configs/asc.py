@@ -40,8 +40,8 @@ def get_config(arg=None):
 
 def tune(c):
     """Sets what validation tasks chose."""
-    # First the network learns to tell all training classes apart. What an
-    # MLP generates (tapt, mmaml) does not survive the change to tasks.
+    # First the network learns to tell all training classes apart, but where
+    # an MLP generates (tapt, mmaml): that was measured from scratch alone.
     meta = c.outer.objective == "meta" and c.outer.gradient != "reptile"
     if meta and c.hyper.trunk != "mlp":
         c.outer.joint_until = 0.5
