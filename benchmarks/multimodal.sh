@@ -12,12 +12,14 @@ same=train.steps=300,train.tasks=2,train.val_every=0.2
 trunk='hyper/(block.*|norm|read_.*)/.*'
 mkdir -p runs
 
-# Whether results/ holds PART KIND SEED, or nobody else is at RUN.
+# Whether results/ holds it: PART KIND SEED
 known() {
     local mark=${2#joint}
     compgen -G "results/multimodal-$1/htmaml${mark:++$mark}-*-s$3.json" \
         > /dev/null
 }
+
+# Whether nobody else is at it: RUN
 free() {
     exec 9> "$1.lock"
     flock --nonblock 9

@@ -206,14 +206,18 @@ def test_every_preset_learns_regression(system):
     assert np.mean(values[-3:]) < 0.95 * values[0], values[:: updates - 1]
 
 
+def tasks_of(table, fields, count):
+    """Draws 2-way tasks of a table; the fields are told how large it is."""
+    fields.data.update(rows=8, columns=8)
+    source = sources.device(table, draw.Shape(2, 2, 3, 2, 2), "train", 0)
+    draws = jax.jit(source.episodes)
+    return draws(source.shared, np.arange(count, dtype=np.int32))
+
+
 def test_joint_training_tells_all_training_classes_apart(tiny_table):
     """Whatever slots they are in; compared with the labels of the table."""
     fields = fields_of("finetune")
-    fields.data.update(rows=8, columns=8)
-    shape = draw.Shape(2, 2, 3, 2, 2)
-    source = sources.device(tiny_table, shape, "train", 0)
-    make = jax.jit(source.episodes)
-    tasks = make(source.shared, np.arange(20, dtype=np.int32))
+    tasks = tasks_of(tiny_table, fields, 20)
     learner = systems.build(fields, 2, known=4)
     key = jax.random.key(0)
     meta = jax.jit(learner.init)(key, jax.tree.map(lambda x: x[0], tasks))
@@ -247,11 +251,7 @@ def test_training_may_be_joint_before_it_is_meta(tiny_table, system):
     fields = fields_of(
         system, outer__joint_until=0.5, outer__augment__blend=0.4
     )
-    fields.data.update(rows=8, columns=8)
-    shape = draw.Shape(2, 2, 3, 2, 2)
-    source = sources.device(tiny_table, shape, "train", 0)
-    make = jax.jit(source.episodes)
-    tasks = make(source.shared, np.arange(2, dtype=np.int32))
+    tasks = tasks_of(tiny_table, fields, 2)
     learner = systems.build(fields, 2, known=4)
     alone = systems.build(fields_of("finetune"), 2, known=4)
     key = jax.random.key(0)
