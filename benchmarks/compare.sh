@@ -8,6 +8,8 @@
 #   WAY   classes of a test task, if not those that the config says
 #   SETS   BENCHMARK=NAME ...: other data to judge on, by data.name
 #   JUDGE   further options of evaluate
+#   START   a run per seed (START-s0, ...) from whose network to begin; what
+#           another copy is still training is waited for
 # ESC-50: HTMAML_DATA=... SHOTS="1 5" SERIES="best latest" \
 #     benchmarks/compare.sh configs/asc.py:split=metaaudio esc50-metaaudio \
 #     maml htmaml
@@ -23,6 +25,12 @@ tuned=
 [[ ${JUDGE:-} =~ eval.finetune=([0-9]+) ]] && tuned=tuned${BASH_REMATCH[1]}
 mkdir -p runs
 for seed in ${SEEDS:-0 1 2}; do
+    start=${START:+$START-s$seed}
+    if [ -n "$start" ]; then
+        exec 8> "$start.lock"
+        flock 8
+        flock --unlock 8
+    fi
     for spec in "$@"; do
         change=${spec#*:}
         [[ $spec == *:* ]] || change=
@@ -30,6 +38,8 @@ for seed in ${SEEDS:-0 1 2}; do
         system=${name%%+*}
         variant=${name#"$system"}
         run=runs/$benchmark-$name-s$seed
+        fields=system=$system,seed=$seed${change:+,$change}
+        fields+=${start:+,net.pretrained=$start}
         exec 9> "$run.lock"
         flock --nonblock 9 || continue
         for set in ${SETS:-$benchmark=}; do
@@ -47,7 +57,7 @@ for seed in ${SEEDS:-0 1 2}; do
                     [ -f "$run/result.json" ] || python -m htmaml_jax.train \
                         --workdir "$run" --config.eval.split=validation \
                         --config.eval.episodes=40 --config \
-                        "${config}system=$system,seed=$seed${change:+,$change}"
+                        "${config}$fields"
                     # shellcheck disable=SC2086  # several words
                     python -m htmaml_jax.evaluate "$run" ${JUDGE:-} \
                         ${data:+--config.data.name="$data"} --out results \

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import pathlib
 import shlex
+import threading
 
 import pytest
 from fakes import calls, fakes, run
@@ -120,6 +121,25 @@ def test_what_another_copy_is_training_is_left_to_it(compare, tmp_path):
     assert [x[-1] for x in calls("python") if "htmaml_jax.train" in x] == [
         "c.py:a=1,system=anil,seed=0"
     ]
+
+
+def test_all_may_begin_from_one_network_a_seed(compare):
+    compare("maml", SEEDS="0 1", SHOTS="1", START="runs/first")
+    assert [x[-1] for x in calls("python") if "htmaml_jax.train" in x] == [
+        f"c.py:a=1,system=maml,seed={seed},net.pretrained=runs/first-s{seed}"
+        for seed in (0, 1)
+    ]
+
+
+def test_a_start_that_another_copy_is_training_is_waited_for(compare, tmp_path):
+    (tmp_path / "runs").mkdir()
+    with open(tmp_path / "runs/first-s0.lock", "w") as taken:
+        fcntl.flock(taken, fcntl.LOCK_EX)
+        ends = threading.Timer(2.0, fcntl.flock, (taken, fcntl.LOCK_UN))
+        ends.start()
+        compare("maml", SEEDS="0", SHOTS="1", START="runs/first")
+        assert not ends.is_alive()
+    assert doors() == ["train", "evaluate"]
 
 
 def test_every_system_is_compared_in_fields_that_exist():
