@@ -53,6 +53,7 @@ FIELDS: dict[str, Any] = {
         "residual": False,  # of a U-Net: blocks add to what they are given
         "pretrained": "",  # its start: a run, or of texts one of pretrain
         "pool": "flat",  # flat | columns | mean
+        "length": 0.0,  # of conv: that of feature vectors; 0: as they come
         "precision": "float32",  # float32 | bfloat16, of activations
     },
     "embed": {

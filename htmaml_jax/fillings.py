@@ -56,6 +56,7 @@ def body(config: Any, bert: Bert | None = None) -> nn.Module:
         net.norm,
         net.grow,
         net.pool,
+        net.length,
         lowering,
         dtype,
     )

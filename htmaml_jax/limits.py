@@ -107,6 +107,10 @@ def _check_slots(config):
             f"net.output={wanted[1]}",
         ),
         (
+            net.length and net.kind != "conv",
+            "net.length is for net.kind=conv; set it to 0.0",
+        ),
+        (
             (net.residual or net.norm == "instance") and net.kind != "unet",
             "net.residual and net.norm=instance are for net.kind=unet",
         ),

@@ -76,13 +76,14 @@ def base(meta: Any, config: Any, splits: Any) -> Any:
             "hyper.kind=domain, none to start from."
         )
     found, own = found["base"], meta["base"]
-    same = old.net.norm == config.net.norm
+    same = all(old.net[x] == config.net[x] for x in ("norm", "length"))
     if shapes(found["body"]) != shapes(own["body"]) or not same:
         raise UserError(
             f"net.pretrained {place} has another network (net.kind="
             f"{old.net.kind}, width={old.net.width}, blocks={old.net.blocks}, "
             f"down={old.net.down}, norm={old.net.norm}, "
-            f"residual={old.net.residual}); make net.* and the inputs alike."
+            f"residual={old.net.residual}, length={old.net.length}); make "
+            "net.* and the inputs alike."
         )
     alike = shapes(found["head"]) == shapes(own["head"])
     head = (found if alike else own)["head"]

@@ -27,6 +27,9 @@ class ConvBody(nn.Module):
         its map is small, so that they cost little.
       pool: "flat" keeps the last map, "mean" averages it over space,
         "columns" over its columns alone: time, where the rows are pitches.
+      length: what all feature vectors are scaled to, so that distances and
+        step sizes mean the same whatever was learned before (Wang et al.,
+        arXiv 1911.04623, of nearest class means); 0 leaves them.
       lowering: see `htmaml_jax.nets.conv.conv`.
       dtype: of the computation; parameters keep theirs.
     """
@@ -37,6 +40,7 @@ class ConvBody(nn.Module):
     norm: str = "group"
     grow: int = 1
     pool: str = "flat"
+    length: float = 0.0
     lowering: str = "auto"
     dtype: Any = None
 
@@ -68,7 +72,13 @@ class ConvBody(nn.Module):
             x = x if change is None else change(i, x)
             x = x if strided else max_pool(x)
         if self.pool == "mean":
-            return jnp.mean(x, axis=(1, 2))
+            x = jnp.mean(x, axis=(1, 2))
         if self.pool == "columns":
             x = jnp.mean(x, axis=2)
-        return x.reshape(x.shape[0], -1)
+        x = x.reshape(x.shape[0], -1)
+        if not self.length:
+            return x
+        exact = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        squares = jnp.sum(exact**2, axis=1, keepdims=True)
+        # Of nothing but zeros the length cannot be changed.
+        return exact * (self.length * jax.lax.rsqrt(squares + 1e-6))
