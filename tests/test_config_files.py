@@ -39,6 +39,7 @@ def file(tmp_path):
         ("data.columns=8", ("net.blocks=4", "only 8")),
         ("data.loader=torch", ("data.loader", "'torch'", "device, tfdata")),
         ("net.grow=0", ("net.grow is 0", "at least 1")),
+        ("net.length=-1.0", ("net.length is -1.0", "0 or more")),
         ("net.norm=batch", ("net.norm", "'batch'", "group")),
         ("net.pool=max", ("net.pool", "'max'", "flat")),
         ("net.down=max", ("net.down", "'max'", "stride")),

@@ -184,6 +184,40 @@ def test_later_blocks_of_the_body_grow():
     assert body.apply({"params": params}, inputs).shape == (3, 2 * 1 * 32)
 
 
+@pytest.mark.parametrize("dtype", [None, jnp.bfloat16])
+@pytest.mark.parametrize("pool", ["flat", "mean"])
+def test_features_have_the_length_that_is_asked_for(pool, dtype):
+    """And their direction is as without it, whatever their size."""
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(3, 16, 16, 1)).astype(np.float32)
+    plain = ConvBody(8, 2, pool=pool, dtype=dtype)
+    params = plain.init(jax.random.key(0), inputs)
+    body = plain.clone(length=4.0)
+    features = body.apply(params, inputs)
+    assert features.dtype == jnp.float32
+    assert_close(
+        np.linalg.norm(features, axis=1), np.full(3, 4.0, np.float32), 1e-4
+    )
+    whole = plain.apply(params, inputs).astype(np.float32)
+    whole *= 4 / np.linalg.norm(whole, axis=1, keepdims=True)
+    assert_close(features, whole, 1e-5)
+    last = {**params["params"]["norm1"]}
+    last = {"norm1": jax.tree.map(lambda x: 30 * x, last)}
+    larger = {"params": params["params"] | last}
+    tolerance = 1e-4 if dtype is None else 2e-2
+    assert_close(body.apply(larger, inputs), features, tolerance)
+
+
+def test_features_of_nothing_have_no_length_and_finite_gradients():
+    inputs = jnp.zeros((1, 16, 16, 1))
+    body = ConvBody(8, 2, norm="none", length=4.0)
+    params = body.init(jax.random.key(0), inputs)
+    features, back = jax.vjp(lambda p: body.apply(p, inputs), params)
+    np.testing.assert_array_equal(features, np.zeros_like(features))
+    for leaf in jax.tree.leaves(back(jnp.ones_like(features))):
+        assert np.all(np.isfinite(leaf))
+
+
 def test_conv_refuses_another_padding():
     with pytest.raises(ValueError, match="FULL"):
         conv(jnp.zeros((1, 4, 1)), jnp.zeros((3, 1, 1)), (1,), "FULL")

@@ -48,6 +48,7 @@ def test_training_starts_from_another_network(clips, first, tmp_path):
     ("fields", "words"),
     [
         ({"net.width": 16}, "another network .*width=8"),
+        ({"net.length": 2.5}, "another network .*length=0.0"),
         ({"net.pretrained": "no"}, "no is not a folder"),
     ],
 )
