@@ -25,7 +25,8 @@ FULL = {
 def get_config(arg=None):
     """Returns the config; `arg` is the text after the colon."""
     c = config.default()
-    c.data.update(rows=64, channels=2)
+    # With one example a class the inner steps learn to be too long for more.
+    c.data.update(rows=64, channels=2, shot=3, min_shot=1)
     c.net.update(down="stem", grow=2)
     c.outer.augment.update(
         roll=0.5,
@@ -34,16 +35,19 @@ def get_config(arg=None):
         gain=0.1,
         blend=0.4,
     )
-    c.train.update(steps=800, tasks=8, val_every=0.1, val_episodes=300)
+    c.train.update(steps=600, tasks=8, val_every=0.1, val_episodes=300)
     return config.parse(c, arg, tune, FULL)
 
 
 def tune(c):
     """Sets what validation tasks chose."""
-    # First the network learns to tell all training classes apart, but where
-    # an MLP generates (tapt, mmaml): that was measured from scratch alone.
-    meta = c.outer.objective == "meta" and c.outer.gradient != "reptile"
-    if meta and c.hyper.trunk != "mlp":
-        c.outer.joint_until = 0.5
+    # First the network learns to tell all training classes apart. What it
+    # says of them is large then, so that steps and distances must be small.
+    c.inner.size = 0.03
+    if c.outer.objective == "meta" and c.outer.gradient != "reptile":
+        c.outer.joint_until = 0.66
     if c.system == "htmaml":
+        c.hyper.head, c.inner.size = "prototype", 0.01
         c.hyper.rules = (("body/norm.*", "affine"),)
+    if c.hyper.head == "prototype":
+        c.hyper.sharpness = 3.0

@@ -18,6 +18,8 @@ FIELDS = {
     "data.rows": 8,
     "data.columns": 8,
     "data.way": 3,
+    "data.shot": 1,
+    "data.min_shot": 0,
     "data.query": 2,
     "eval.way": 3,
     "eval.query": 2,
