@@ -60,10 +60,10 @@ def configs_of(config: Any) -> dict[str, Any]:
                     f"joint.only names {name!r}; there are {', '.join(wanted)}."
                 )
         wanted = {name: wanted[name] for name in names}
-    if len(wanted) < 2 or {"trunk", "doubt"} & wanted.keys():
+    if len(wanted) < 2 or {"trunk", "doubt", "all"} & wanted.keys():
         raise UserError(
             "training together needs two domains or more, none of which is "
-            f"called trunk or doubt; joint has {', '.join(wanted)}."
+            f"called trunk, doubt or all; joint has {', '.join(wanted)}."
         )
     fields = configs.flat(config)
     found = {}
@@ -109,8 +109,9 @@ def train(config: Any, workdir: epath.Path) -> dict[str, dict]:
     optimizers["doubt"] = make_optimizer(config.outer, steps)
     state = joint.init(metas, optimizers, config.joint.shared)
     state = meshes.replicate(mesh, state)
-    sizes = sum(x.size for x in jax.tree.leaves(state.trunk))
-    hosts.say(f"--- trunk of all: {sizes} parameters")
+    sizes = sum(x.size for x in jax.tree.leaves(state.trunks))
+    kind = "trunk of all" if config.joint.shared else "trunks of each"
+    hosts.say(f"--- {kind}: {sizes} parameters")
     best = {
         name: {"step": 0, _metric(d): -_better(d) * math.inf}
         for name, d in domains.items()

@@ -65,6 +65,23 @@ def test_update_by_hand(shared):
     )
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_trunks_learn_by_an_optimizer_of_their_own(shared):
+    """At one rate, whether there is one or one each."""
+    optimizers = sgd("a", "b") | {"a": optax.sgd(3 * RATE)}
+    state = joint.init(
+        {"a": meta(1.0, 2.0), "b": meta(1.0, 3.0)}, optimizers, shared
+    )
+    update = joint.make_update(optimizers, "none")
+    losses = {"a": jnp.asarray(1.0), "b": jnp.asarray(1.0)}
+    same = {"a": meta(10.0, 1.0), "b": meta(10.0, 1.0)}
+    state, _ = update(state, same, losses)
+    a, b = (joint.meta_of(state, name) for name in "ab")
+    blocks = [m["hyper"]["block0"]["w"] for m in (a, b)]
+    np.testing.assert_allclose(blocks, 1 - RATE * 10, atol=1e-6)
+    np.testing.assert_allclose([a["base"]["w"], b["base"]["w"]], [1.7, 2.9])
+
+
 def test_weights():
     doubt = {"a": jnp.asarray(0.0), "b": jnp.log(4.0)}
     trunks = {"a": {"w": jnp.asarray([3.0, 4.0])}, "b": {"w": jnp.ones(1)}}

@@ -1,7 +1,8 @@
 """One update of several domains that share the trunk of a generator.
 
 Each domain has a base network, an encoder, step sizes and the generator's
-heads of its own; what reads the task tokens is one for all.
+heads of its own; what reads the task tokens is one for all, or one each that
+learns at the same rate.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ class Joint(NamedTuple):
 
     Attributes:
       step: [] int32, updates done.
-      trunk: shared parameters, a part of every domain's meta["hyper"].
+      trunks: "all" -> {"hyper": what is a part of every domain's}, or
+        domain -> that of its own.
       own: domain -> meta without the trunk.
       doubt: domain -> [] log-variance of its loss.
-      optimizers: those of the trunk, of each domain, and of the doubts.
+      optimizers: those of the trunks, of each domain, and of the doubts.
     """
 
     step: jax.Array
-    trunk: Any
+    trunks: dict[str, Any]
     own: dict[str, Any]
     doubt: dict[str, jax.Array]
     optimizers: dict[str, Any]
@@ -71,10 +73,8 @@ def init(
         for name, (trunk, _) in parts.items()
     }
     first = next(iter(parts))
-    trunk, own = {}, dict(metas)
+    trunks = {name: {"hyper": trunk} for name, (trunk, _) in parts.items()}
     if shared:
-        trunk = parts[first][0]
-        own = {name: rest for name, (_, rest) in parts.items()}
         for name, shape in shapes.items():
             if not shape or shape != shapes[first]:
                 raise UserError(
@@ -83,16 +83,21 @@ def init(
                     "hyper.trunk, hyper.dim, hyper.layers, embed.dim); make "
                     "them alike or set joint.shared=False."
                 )
+        trunks = {"all": trunks[first]}
+    own = {name: rest for name, (_, rest) in parts.items()}
     doubt = {name: jnp.zeros(()) for name in metas}
     states = {name: optimizers[name].init(own[name]) for name in metas}
-    states["trunk"] = optimizers["trunk"].init({"hyper": trunk})
+    states["trunk"] = {
+        name: optimizers["trunk"].init(trunk) for name, trunk in trunks.items()
+    }
     states["doubt"] = optimizers["doubt"].init(doubt)
-    return Joint(jnp.zeros((), jnp.int32), trunk, own, doubt, states)
+    return Joint(jnp.zeros((), jnp.int32), trunks, own, doubt, states)
 
 
 def meta_of(state: Joint, name: str) -> Any:
     """Returns the whole meta of a domain."""
-    return merge(state.trunk, state.own[name])
+    key = "all" if "all" in state.trunks else name
+    return merge(state.trunks[key]["hyper"], state.own[name])
 
 
 def weights(
@@ -129,42 +134,47 @@ def make_update(
     """Compiles (state, gradients, losses) -> (state, weights).
 
     Gradients and losses are one per domain, of its whole meta. Its own
-    parameters follow its own gradient, the trunk follows the weighted mean.
+    parameters follow its own gradient; a trunk that is one for all follows
+    the weighted mean.
     """
+
+    def follow(name, gradient, state, params):
+        step, state = optimizers[name].update(gradient, state, params)
+        return optax.apply_updates(params, step), state
 
     def update(state, gradients, losses):
         parts = {name: split(g) for name, g in gradients.items()}
-        moves, shared = {}, bool(state.trunk)
-        for name, (trunk, own) in parts.items():
-            moves[name] = own if shared else merge(trunk, own)
-        trunks = {name: trunk for name, (trunk, _) in parts.items()}
+        trunks = {name: {"hyper": x} for name, (x, _) in parts.items()}
         share = weights(how, state.doubt, trunks)
         total = sum(share.values())
-        mean = jax.tree.map(
-            lambda *x: (
-                sum(w * g for w, g in zip(share.values(), x, strict=True))
-                / total
-            ),
-            *trunks.values(),
-        )
-        moves["trunk"] = {"hyper": mean if shared else {}}
-        moves["doubt"] = {
+        if "all" in state.trunks:
+            mean = jax.tree.map(
+                lambda *x: (
+                    sum(w * g for w, g in zip(share.values(), x, strict=True))
+                    / total
+                ),
+                *trunks.values(),
+            )
+            trunks = {"all": mean}
+        doubts = {
             name: 1 - jnp.exp(-state.doubt[name]) * losses[name]
             for name in state.doubt
         }
-        now = {
-            **state.own,
-            "trunk": {"hyper": state.trunk},
-            "doubt": state.doubt,
-        }
-        states = {}
-        for name, optimizer in optimizers.items():
-            step, states[name] = optimizer.update(
-                moves[name], state.optimizers[name], now[name]
+        old = state.optimizers
+        read, reading = {}, {}
+        for name, gradient in trunks.items():
+            read[name], reading[name] = follow(
+                "trunk", gradient, old["trunk"][name], state.trunks[name]
             )
-            now[name] = optax.apply_updates(now[name], step)
-        trunk, doubt = now.pop("trunk")["hyper"], now.pop("doubt")
-        new = Joint(state.step + 1, trunk, now, doubt, states)
-        return new, {k: w / total for k, w in share.items()}
+        new, states = {}, {"trunk": reading}
+        for name, (_, gradient) in parts.items():
+            new[name], states[name] = follow(
+                name, gradient, old[name], state.own[name]
+            )
+        doubt, states["doubt"] = follow(
+            "doubt", doubts, old["doubt"], state.doubt
+        )
+        shares = {name: x / total for name, x in share.items()}
+        return Joint(state.step + 1, read, new, doubt, states), shares
 
     return jax.jit(update, donate_argnums=0)
