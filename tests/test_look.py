@@ -65,6 +65,7 @@ def test_plane_keeps_distances_of_what_lies_in_one():
     assert not pictures.plane(np.ones((5, 3)))[0].any()
 
 
+@pytest.mark.slow
 def test_door_draws_what_it_judged(run, capsys):
     evaluate.main([str(run), "--pictures", "--config.eval.episodes=12"])
     said = capsys.readouterr().out
@@ -74,6 +75,7 @@ def test_door_draws_what_it_judged(run, capsys):
         assert np.ptp(np.asarray(Image.open(path).convert("L"))) > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuned", [0, 2])
 def test_the_last_step_is_what_is_judged(run, tuned):
     from htmaml_jax.data import find

@@ -33,6 +33,9 @@ def made_up(name):
     )
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Runs of three systems; the readers are replaced for all tests here."""

@@ -124,6 +124,7 @@ def test_both_loaders_bring_the_same_ids(own):
     assert got[0].query.inputs.shape == (4, 6, 64)
 
 
+@pytest.mark.slow
 def test_a_run_through_the_doors(own, tmp_path):
     workdir = tmp_path / "run"
     train.main(arguments(own, workdir))

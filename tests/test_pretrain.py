@@ -62,6 +62,7 @@ def test_the_loss_falls_and_scores_are_recorded(encoder):
     assert "htmaml_jax.pretrain" in info["command"]
 
 
+@pytest.mark.slow
 def test_training_starts_from_it(encoder, data, tmp_path):
     """Frozen, the encoder is as pre-trained; else it moves from there."""
     kept = checkpoints.Checkpoints(encoder)

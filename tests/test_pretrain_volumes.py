@@ -69,6 +69,7 @@ def test_the_loss_falls_and_nothing_is_told_from_itself(encoder):
     assert last < first
 
 
+@pytest.mark.slow
 def test_training_starts_from_it(encoder, blocks, tmp_path):
     fields = FIELDS | {
         "embed.pretrained": encoder,
@@ -106,6 +107,7 @@ def test_views_are_smaller_cubes_of_their_volume():
     assert float(jnp.abs(bent - got).max()) > 1
 
 
+@pytest.mark.slow
 def test_what_is_drawn_is_drawn_in_two_contrasts():
     table = drawn_table()
     rows = np.arange(2, 12)

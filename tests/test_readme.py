@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 
+import pytest
 import tiny
 
 from htmaml_jax import results, train
@@ -17,6 +18,7 @@ README = (ROOT / "README.md").read_text()
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 
+@pytest.mark.slow
 def test_ten_lines_adapt_to_a_folder_of_clips(tmp_path, monkeypatch, capsys):
     blocks = re.findall(r"```python\n(.*?)```", README, re.S)
     code = next(b for b in blocks if "adapt.load" in b)

@@ -113,6 +113,7 @@ def run(place):
     return place / "run"
 
 
+@pytest.mark.slow
 def test_a_run_through_the_doors(run, place):
     found = evaluate.evaluate(run)
     told = found["data"]["front_end"]
@@ -129,6 +130,7 @@ def test_a_run_through_the_doors(run, place):
     assert [g.name for g in guesses[:2]] == ["card", "where"]
 
 
+@pytest.mark.slow
 def test_an_encoder_that_is_missing_or_another(run, place):
     moved = place / "moved"
     shutil.copytree(place / "enc", moved)
@@ -154,6 +156,7 @@ def test_configs_that_cannot_work(text, words):
     refused(lambda: limits.check(parsed(text)), *words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 21])
 def test_the_encoder_reads_so_many_tokens(place, run, size):
     data = config.default().data

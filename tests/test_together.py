@@ -246,6 +246,7 @@ def run(tmp_path_factory):
     return root / "run"
 
 
+@pytest.mark.slow
 def test_a_run_on_two_structures_at_once(run):
     found = json.loads((run / "result.json").read_text())
     assert (found["way"], found["metric"]) == (2, "dice")
@@ -256,6 +257,7 @@ def test_a_run_on_two_structures_at_once(run):
     assert answers == 2 * found["episodes"] * found["query"]
 
 
+@pytest.mark.slow
 def test_adapting_to_several_labels(run, tmp_path):
     model = adapt.load(run)
     image, mask = tiny_volumes.scan(100, 18)
