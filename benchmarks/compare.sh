@@ -8,8 +8,8 @@
 #   WAY   classes of a test task, if not those that the config says
 #   SETS   BENCHMARK=NAME ...: other data to judge on, by data.name
 #   JUDGE   further options of evaluate
-#   START   a run per seed (START-s0, ...) from whose network to begin; what
-#           another copy is still training is waited for
+#   START   a SYSTEM from whose network all begin, seed by seed; trained when
+#           a row needs it, and waited for while another copy trains it
 # ESC-50: HTMAML_DATA=... SHOTS="1 5" SERIES="best latest" \
 #     benchmarks/compare.sh configs/asc.py:split=metaaudio esc50-metaaudio \
 #     maml htmaml
@@ -24,22 +24,37 @@ tail=
 tuned=
 [[ ${JUDGE:-} =~ eval.finetune=([0-9]+) ]] && tuned=tuned${BASH_REMATCH[1]}
 mkdir -p runs
+
+# What a SYSTEM is, and its run.
+read_spec() {
+    change=${1#*:}
+    [[ $1 == *:* ]] || change=
+    name=${1%%:*}
+    system=${name%%+*}
+    variant=${name#"$system"}
+    run=runs/$benchmark-$name-s$seed
+    fields=system=$system,seed=$seed${change:+,$change}
+}
+
+# A finished run has its result; training it again would only judge it again.
+# Test tasks are for what comes then.
+learn() {
+    [ -f "$run/result.json" ] || python -m htmaml_jax.train \
+        --workdir "$run" --config.eval.split=validation \
+        --config.eval.episodes=40 --config "$config$fields"
+}
+
+# Trains START, if there is none yet, and says where it lies.
+begin() {
+    read_spec "$START"
+    exec 8> "$run.lock"
+    flock 8
+    learn >&2 && echo "$run"
+}
+
 for seed in ${SEEDS:-0 1 2}; do
-    start=${START:+$START-s$seed}
-    if [ -n "$start" ]; then
-        exec 8> "$start.lock"
-        flock 8
-        flock --unlock 8
-    fi
     for spec in "$@"; do
-        change=${spec#*:}
-        [[ $spec == *:* ]] || change=
-        name=${spec%%:*}
-        system=${name%%+*}
-        variant=${name#"$system"}
-        run=runs/$benchmark-$name-s$seed
-        fields=system=$system,seed=$seed${change:+,$change}
-        fields+=${start:+,net.pretrained=$start}
+        read_spec "$spec"
         exec 9> "$run.lock"
         flock --nonblock 9 || continue
         for set in ${SETS:-$benchmark=}; do
@@ -52,12 +67,11 @@ for seed in ${SEEDS:-0 1 2}; do
                     file=$system${mark:++$mark}-${WAY:-*}w${shot}s-s$seed
                     compgen -G "results/${set%%=*}/$file$tail.json" \
                         > /dev/null && continue
-                    # A finished run has its result; training it again would
-                    # only judge it again. Test tasks are for what comes then.
-                    [ -f "$run/result.json" ] || python -m htmaml_jax.train \
-                        --workdir "$run" --config.eval.split=validation \
-                        --config.eval.episodes=40 --config \
-                        "${config}$fields"
+                    if [ -n "${START:-}" ] && [ ! -f "$run/result.json" ]; then
+                        start=$(begin)
+                        fields+=,net.pretrained=$start
+                    fi
+                    learn
                     # shellcheck disable=SC2086  # several words
                     python -m htmaml_jax.evaluate "$run" ${JUDGE:-} \
                         ${data:+--config.data.name="$data"} --out results \

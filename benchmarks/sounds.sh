@@ -10,14 +10,16 @@ cd "$(dirname "$0")/.."
 sounds=configs/asc.py:
 export EPISODES=2000
 
-# The network from which the rows of a benchmark begin: CONFIG BENCHMARK
+first=prototype:train.steps=400
+
+# The row of the network from which those of a benchmark begin: CONFIG BENCHMARK
 first() {
-    benchmarks/compare.sh "$1train.steps=400" "$2" prototype
+    benchmarks/compare.sh "$1" "$2" $first
 }
 
 # Rows that begin from it: CONFIG BENCHMARK SYSTEM ...
 rows() {
-    START=runs/$2-prototype benchmarks/compare.sh \
+    START=$first benchmarks/compare.sh \
         "$1train.steps=200,outer.joint_until=0.0" "${@:2}"
 }
 

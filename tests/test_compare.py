@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import pathlib
 import shlex
+import shutil
 import threading
 
 import pytest
@@ -123,23 +124,47 @@ def test_what_another_copy_is_training_is_left_to_it(compare, tmp_path):
     ]
 
 
+def trained():
+    return [x[-1] for x in calls("python") if "htmaml_jax.train" in x]
+
+
 def test_all_may_begin_from_one_network_a_seed(compare):
-    compare("maml", SEEDS="0 1", SHOTS="1", START="runs/first")
-    assert [x[-1] for x in calls("python") if "htmaml_jax.train" in x] == [
-        f"c.py:a=1,system=maml,seed={seed},net.pretrained=runs/first-s{seed}"
+    more = {"SHOTS": "1 5", "START": "first:b=2"}
+    compare("maml", "anil", SEEDS="0 1", **more)
+    assert trained() == [
+        line
         for seed in (0, 1)
+        for line in (
+            f"c.py:a=1,system=first,seed={seed},b=2",
+            *(
+                f"c.py:a=1,system={system},seed={seed},"
+                f"net.pretrained=runs/letters-first-s{seed}"
+                for system in ("maml", "anil")
+            ),
+        )
     ]
+    # What results hold needs no start, wherever that has gone.
+    shutil.rmtree("runs")
+    compare("maml", "anil", **more)
+    assert len(trained()) == 6
 
 
 def test_a_start_that_another_copy_is_training_is_waited_for(compare, tmp_path):
     (tmp_path / "runs").mkdir()
-    with open(tmp_path / "runs/first-s0.lock", "w") as taken:
+    with open(tmp_path / "runs/letters-first-s0.lock", "w") as taken:
         fcntl.flock(taken, fcntl.LOCK_EX)
         ends = threading.Timer(2.0, fcntl.flock, (taken, fcntl.LOCK_UN))
         ends.start()
-        compare("maml", SEEDS="0", SHOTS="1", START="runs/first")
+        compare("maml", SEEDS="0", SHOTS="1", START="first")
         assert not ends.is_alive()
-    assert doors() == ["train", "evaluate"]
+    assert doors() == ["train", "train", "evaluate"]
+
+
+def test_without_its_start_nothing_is_trained(compare, fakes):
+    fakes("python", "sys.exit(3)")
+    with pytest.raises(AssertionError):
+        compare("maml", SEEDS="0", SHOTS="1", START="first")
+    assert trained() == ["c.py:a=1,system=first,seed=0"]
 
 
 def test_every_system_is_compared_in_fields_that_exist():
