@@ -44,10 +44,11 @@ rows $meta esc50-metaaudio \
     htmaml+auxiliary:outer.auxiliary=0.1
 own=runs/esc50-metaaudio-pretrained
 [ -d $own ] || python -m htmaml_jax.pretrain --config ${meta%,} --workdir $own
+still=outer.frozen=embed/body/.*
 rows $meta esc50-metaaudio \
     htmaml+own:embed.body=own \
     htmaml+tuned:embed.body=own,embed.pretrained=$own \
-    "htmaml+frozen:embed.body=own,embed.pretrained=$own,outer.frozen=embed/body/.*"
+    "htmaml+frozen:embed.body=own,embed.pretrained=$own,$still"
 
 # Two data sets at once, and the second alone.
 second=${sounds}data.name=commands,
