@@ -2,7 +2,7 @@
 # Every comparison on sounds in results/README.md; skips what results/ holds.
 # Several copies may run side by side, each on its own core:
 #   HTMAML_DATA=... taskset -c 0 benchmarks/sounds.sh
-# All systems begin from one network a seed, the row "prototype": it has
+# All systems begin from one network a seed, the row "prototype+latest": it has
 # learned to tell all training classes apart, as what a run of configs/asc.py
 # does first by itself; the tasks of its second part follow here alone.
 set -euo pipefail
@@ -26,10 +26,10 @@ rows() {
 # Animals, and MetaAudio's classes.
 meta=${sounds}split=metaaudio,
 export SEEDS=0
-SHOTS="1 5" first $sounds esc50-animals
+SERIES="best latest" SHOTS="1 5" first $sounds esc50-animals
 SHOTS="1 5" rows $sounds esc50-animals htmaml maml protonet tapt mmaml
 for SEEDS in 0 1 2; do
-    first $meta esc50-metaaudio
+    SERIES="best latest" first $meta esc50-metaaudio
     rows $meta esc50-metaaudio htmaml maml
 done
 SEEDS=0
@@ -43,7 +43,12 @@ rows $meta esc50-metaaudio \
     htmaml+exchange-tasks:outer.exchange.kind=task \
     htmaml+auxiliary:outer.auxiliary=0.1
 own=runs/esc50-metaaudio-pretrained
-[ -d $own ] || python -m htmaml_jax.pretrain --config ${meta%,} --workdir $own
+mkdir -p runs
+exec 7> $own.lock
+flock 7
+[ -f $own/run.json ] ||
+    python -m htmaml_jax.pretrain --config ${meta%,} --workdir $own
+flock --unlock 7
 still=outer.frozen=embed/body/.*
 rows $meta esc50-metaaudio \
     htmaml+own:embed.body=own \

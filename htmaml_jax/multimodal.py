@@ -97,7 +97,7 @@ def train(config: Any, workdir: epath.Path) -> dict[str, dict]:
     # ------------------------------------------------------------- domains
     mesh = meshes.make_mesh(tasks, config.run.devices)
     key = meshes.replicate(mesh, jax.random.key(config.run.seed))
-    domains, metas, optimizers = {}, {}, {}
+    domains, metas, optimizers, readers = {}, {}, {}, {}
     for name, own in configs_of(config).items():
         hosts.say(f"--- {name}")
         old = (record or {}).get("data", {}).get(name)
@@ -105,7 +105,13 @@ def train(config: Any, workdir: epath.Path) -> dict[str, dict]:
             own, name, workdir, begun, old, mesh, key
         )
         optimizers[name] = make_optimizer(own.outer, steps)
-    optimizers["trunk"] = make_optimizer(config.outer, steps)
+        # At the rate of a common one, but anew where its domain is.
+        outer = config.outer.copy_and_resolve_references()
+        outer.joint_until = own.outer.joint_until
+        readers[name] = make_optimizer(outer, steps)
+    if config.joint.shared:
+        readers = {"all": make_optimizer(config.outer, steps)}
+    optimizers["trunk"] = readers
     optimizers["doubt"] = make_optimizer(config.outer, steps)
     state = joint.init(metas, optimizers, config.joint.shared)
     state = meshes.replicate(mesh, state)

@@ -198,7 +198,7 @@ def trunk(meta: Any, config: Any) -> Any:
             f"hyper.pretrained {place} is a run of one domain; give one of "
             "configs/multimodal.py."
         )
-    like = jax.eval_shape(lambda: shared)
-    shared = saved.part("latest", "trunk", like)
+    like = jax.eval_shape(lambda: {"all": {"hyper": shared}})
+    trunks = saved.part("latest", "trunks", like)
     saved.close()
-    return joint.merge(shared, own)
+    return joint.merge(trunks["all"]["hyper"], own)

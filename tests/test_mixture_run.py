@@ -9,6 +9,7 @@ from htmaml_jax.data import find
 from htmaml_jax.data.table import Table
 from htmaml_jax.errors import UserError
 
+pytestmark = pytest.mark.slow
 NAMES = "omniglot+brains"
 
 
@@ -31,9 +32,6 @@ def made_up(name):
         licence="none",
         front_end={"rows": 8},
     )
-
-
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 import tiny
 from small import fields_of
 
-from htmaml_jax import adapt, evaluate, systems, train
+from htmaml_jax import adapt, evaluate, starts, systems, train
 from htmaml_jax.data import find
 from htmaml_jax.errors import UserError
 from htmaml_jax.run import checkpoints, joint, signals
@@ -27,7 +27,9 @@ def meta(block, head):
 
 
 def sgd(*names):
-    return {name: optax.sgd(RATE) for name in (*names, "trunk", "doubt")}
+    one = optax.sgd(RATE)
+    trunks = {name: one for name in ("all", *names)}
+    return {name: one for name in (*names, "doubt")} | {"trunk": trunks}
 
 
 def test_a_generator_is_its_trunk_and_what_is_of_its_parameters():
@@ -80,6 +82,34 @@ def test_trunks_learn_by_an_optimizer_of_their_own(shared):
     blocks = [m["hyper"]["block0"]["w"] for m in (a, b)]
     np.testing.assert_allclose(blocks, 1 - RATE * 10, atol=1e-6)
     np.testing.assert_allclose([a["base"]["w"], b["base"]["w"]], [1.7, 2.9])
+
+
+def test_a_saved_trunk_is_the_start_of_another_domain(tmp_path):
+    fields = fields_of("htmaml")
+    fields.hyper.pretrained = str(tmp_path)
+    episode = find.blank_episode(fields.data)
+    learner = systems.build(fields, 5)
+    first, meta = (learner.init(jax.random.key(i), episode) for i in (1, 2))
+    saved = checkpoints.Checkpoints(tmp_path)
+    metas = {"a": first, "b": first}
+    shared = {"joint": {"shared": True, "parts": [["a", "a.py"]]}}
+    saved.save(
+        "latest", 1, joint.init(metas, sgd("a", "b")), {"config": shared}
+    )
+    saved.close()
+    begun = starts.trunk(meta, fields)
+    wanted = joint.merge(joint.split(first)[0], joint.split(meta)[1])
+    jax.tree.map(np.testing.assert_array_equal, begun, wanted)
+
+
+def test_a_part_that_was_not_saved_is_missed(tmp_path):
+    saved = checkpoints.Checkpoints(tmp_path)
+    saved.save("latest", 1, {"old": jnp.ones(3)}, {})
+    saved.close()
+    saved = checkpoints.Checkpoints(tmp_path)
+    with pytest.raises(UserError, match="has no new of this form"):
+        saved.part("latest", "new", {"w": jnp.ones(3)})
+    saved.close()
 
 
 def test_weights():

@@ -119,7 +119,14 @@ class Checkpoints:
         args = ocp.args.PyTreeRestore(
             item={name: like}, restore_args=restore, partial_restore=True
         )
-        return self._read(series, "state", args)[name]
+        found = self._read(series, "state", args)[name]
+        # What is not in the file comes back as it was asked for.
+        if not all(isinstance(x, jax.Array) for x in jax.tree.leaves(found)):
+            raise UserError(
+                f"the {series!r} checkpoint in {self._workdir} has no {name} "
+                "of this form; it may be of an earlier version: train again."
+            )
+        return found
 
     def _read(self, series, item, args):
         step = self.step(series)

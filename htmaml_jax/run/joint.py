@@ -54,14 +54,14 @@ def merge(trunk: Any, own: Any) -> Any:
 
 def init(
     metas: Mapping[str, Any],
-    optimizers: Mapping[str, optax.GradientTransformation],
+    optimizers: Mapping[str, Any],
     shared: bool = True,
 ) -> Joint:
     """Makes the state of step 0; the trunk is that of the first domain.
 
     Args:
       metas: domain -> its meta.
-      optimizers: "trunk", "doubt", and one per domain.
+      optimizers: "doubt", one per domain, and "trunk", one per trunk.
       shared: whether there is a common trunk; else each keeps its own.
 
     Raises:
@@ -88,7 +88,8 @@ def init(
     doubt = {name: jnp.zeros(()) for name in metas}
     states = {name: optimizers[name].init(own[name]) for name in metas}
     states["trunk"] = {
-        name: optimizers["trunk"].init(trunk) for name, trunk in trunks.items()
+        name: optimizers["trunk"][name].init(trunk)
+        for name, trunk in trunks.items()
     }
     states["doubt"] = optimizers["doubt"].init(doubt)
     return Joint(jnp.zeros((), jnp.int32), trunks, own, doubt, states)
@@ -129,7 +130,7 @@ def make_gradient(*args: Any) -> Callable:
 
 
 def make_update(
-    optimizers: Mapping[str, optax.GradientTransformation], how: str
+    optimizers: Mapping[str, Any], how: str
 ) -> Callable[[Joint, Any, Any], tuple[Joint, dict[str, jax.Array]]]:
     """Compiles (state, gradients, losses) -> (state, weights).
 
@@ -138,8 +139,8 @@ def make_update(
     the weighted mean.
     """
 
-    def follow(name, gradient, state, params):
-        step, state = optimizers[name].update(gradient, state, params)
+    def follow(optimizer, gradient, state, params):
+        step, state = optimizer.update(gradient, state, params)
         return optax.apply_updates(params, step), state
 
     def update(state, gradients, losses):
@@ -164,15 +165,18 @@ def make_update(
         read, reading = {}, {}
         for name, gradient in trunks.items():
             read[name], reading[name] = follow(
-                "trunk", gradient, old["trunk"][name], state.trunks[name]
+                optimizers["trunk"][name],
+                gradient,
+                old["trunk"][name],
+                state.trunks[name],
             )
         new, states = {}, {"trunk": reading}
         for name, (_, gradient) in parts.items():
             new[name], states[name] = follow(
-                name, gradient, old[name], state.own[name]
+                optimizers[name], gradient, old[name], state.own[name]
             )
         doubt, states["doubt"] = follow(
-            "doubt", doubts, old["doubt"], state.doubt
+            optimizers["doubt"], doubts, old["doubt"], state.doubt
         )
         shares = {name: x / total for name, x in share.items()}
         return Joint(state.step + 1, read, new, doubt, states), shares
