@@ -1,6 +1,7 @@
 """Animal sounds: 5-way few-shot classification of clips.
 
-Task      5-way 1-shot, support and query from different recordings
+Task      5-way 1-shot (in training one to three shots), support and query
+          from different recordings
 Data      ESC-50 (log-mel pack or waveforms); without it built-in synthetic
           calls. Splits: animals (default), metaaudio, development,
           esc10; see data/esc.py
@@ -10,7 +11,7 @@ Hardware  CPU, 1 of 2 cores, AMD EPYC
 Minutes   20
 Result    2000 test tasks, seed 0, benchmarks/sounds.sh: HT-MAML 53.5 ± 0.5 %,
           5-shot 70.9 ± 0.5; ProtoNet 53.4 and 70.3; nearest class means of
-          the network behind joint training 54.0 and 70.7
+          the network of joint training alone 54.0 and 70.7
 """
 
 from htmaml_jax import config

@@ -167,9 +167,13 @@ def test_without_its_start_nothing_is_trained(compare, fakes):
     assert trained() == ["c.py:a=1,system=first,seed=0"]
 
 
+@pytest.mark.parametrize("script", sorted(BENCHMARKS.glob("*.sh")))
+def test_scripts_can_be_read(script):
+    assert run("bash", "-n", script).returncode == 0
+
+
 def test_every_system_is_compared_in_fields_that_exist():
     text = (BENCHMARKS / "systems.sh").read_text()
-    assert run("bash", "-n", BENCHMARKS / "systems.sh").returncode == 0
     met = set()
     for word in shlex.split(text.replace("\\\n", " "), comments=True):
         name, _, change = word.partition(":")

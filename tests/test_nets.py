@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from htmaml_jax import config, fillings
 from htmaml_jax.nets import conv as convs
 from htmaml_jax.nets.conv import Conv, conv, max_pool
 from htmaml_jax.nets.conv4 import ConvBody
@@ -206,6 +207,17 @@ def test_features_have_the_length_that_is_asked_for(pool, dtype):
     larger = {"params": params["params"] | last}
     tolerance = 1e-4 if dtype is None else 2e-2
     assert_close(body.apply(larger, inputs), features, tolerance)
+
+
+def test_the_config_says_the_length():
+    fields = config.default()
+    fields.net.length = 4.0
+    body = fillings.body(fields)
+    inputs = np.random.default_rng(0).normal(size=(2, 32, 32, 1))
+    inputs = inputs.astype(np.float32)
+    features = body.apply(body.init(jax.random.key(0), inputs), inputs)
+    lengths = np.linalg.norm(features, axis=1)
+    assert_close(lengths, np.full(2, 4.0, np.float32), 1e-4)
 
 
 def test_features_of_nothing_have_no_length_and_finite_gradients():

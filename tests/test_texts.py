@@ -133,6 +133,10 @@ def test_the_size_of_vectors_is_checked(own, encoder):
             ("roll",),
         ),
         ("outer.augment.drop=1.0", ("outer.augment.drop", "below 1")),
+        (
+            "data.name=liu,data.encoder=x,net.kind=vector,net.length=4.0",
+            ("net.length is for net.kind=conv",),
+        ),
     ],
 )
 def test_configs_that_cannot_work(text, words):
