@@ -61,7 +61,8 @@ def part_of(benchmark: str, together: dict[str, str]) -> str:
 
 
 def _counts(x):
-    return x["variant"] == "default" or x["system"] == "prototype"
+    plain = x["variant"] == "default"
+    return plain or (x["system"], x["variant"]) == ("prototype", "frozen")
 
 
 def _row(place, ours, rivals):
