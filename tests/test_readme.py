@@ -70,6 +70,7 @@ def test_summary_names_the_best_rival():
         _result("anil", "a", 1, [0.9, 0.7]),
         _result("multi-maml", "a", 0, [1.0, 1.0]),
         _result("maml", "a", 0, [1.0, 1.0], "an-ablation"),
+        _result("prototype", "a", 0, [1.0, 1.0], "latest"),
     ]
     *_, a, b = _rows(summary.table(found, {}))
     # Seeds of anil average to 0.6 in both tasks; an oracle is no rival.
