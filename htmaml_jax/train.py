@@ -181,10 +181,12 @@ def train(config, workdir: epath.Path) -> dict:
     stop = signals.Stop(saved)
     every = max(1, round(config.train.val_every * steps))
     waiting: list[dict] = []
-    clock = time.monotonic()
+    clock, drawing = time.monotonic(), 0.0
     with contextlib.closing(log), contextlib.closing(bar):
         for at in range(begun + 1, steps + 1):
+            asked = time.monotonic()
             piece = meshes.shard(mesh, next(pieces))
+            drawing += time.monotonic() - asked
             state, metrics = train_step(state, key, shared, piece)
             waiting.append(metrics)
             judged = at % every == 0 or at == steps
@@ -201,13 +203,15 @@ def train(config, workdir: epath.Path) -> dict:
                     f"train/{k}": float(np.mean([v[k] for v in values]))
                     for k in values[0]
                 }
+                # At most this share of the time the device waits for data.
+                line["train/data_share"] = drawing / (time.monotonic() - clock)
                 bar.show(at, line["train/loss"], line[f"train/{metric}"])
                 if judged:
                     scores = validate(state.meta)
                     held_out = float(scores.mean())
                     line[f"validation/{metric}"] = held_out
                 seconds += time.monotonic() - clock
-                clock = time.monotonic()
+                clock, drawing = time.monotonic(), 0.0
                 log.write(at, line | {"train/seconds": seconds})
                 if judged and better * (held_out - best[metric]) > 0:
                     best = {"step": at, metric: held_out}
