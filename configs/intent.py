@@ -28,13 +28,6 @@ def get_config(arg=None):
     c.outer.augment.update(noise=1.0, drop=0.5)
     c.train.update(steps=600, tasks=16, val_every=0.1, val_episodes=600)
     c.eval.episodes = 600
-    if "data.encoder=ngrams" in (arg or "").split(","):
-        c.data.size, c.net.kind = 160, "ngrams"
-        c.pretrain.update(steps=400, batch=128, rate=1e-3, temperature=0.5)
-        c.outer.augment.noise = 0.0
-    if "data.name=xsid" in (arg or "").split(","):
-        c.data.update(train="en+de+id+tr+sr+da+nl+kk", validation="it+lt")
-        c.data.test = "ar+zh+no+gsw+nap"
     c = config.parse(c, arg, tune, FULL)
     if c.data.name == "xsid":
         parts = (c.data.train, c.data.validation, c.data.test)
@@ -43,7 +36,14 @@ def get_config(arg=None):
 
 
 def tune(c):
-    """Sets what validation tasks chose."""
+    """Sets what an encoder and a data set need, and validation tasks chose."""
+    if c.data.encoder == "ngrams":
+        c.data.size, c.net.kind = 160, "ngrams"
+        c.pretrain.update(steps=400, batch=128, rate=1e-3, temperature=0.5)
+        c.outer.augment.noise = 0.0
+    if c.data.name == "xsid":
+        c.data.update(train="en+de+id+tr+sr+da+nl+kk", validation="it+lt")
+        c.data.test = "ar+zh+no+gsw+nap"
     if c.net.kind == "ngrams" and c.inner.over == ".*":
         # The table of n-grams is for all tasks alike.
         c.inner.over = "(?!body/(table|weights)).*"

@@ -108,9 +108,8 @@ def parse(
     Args:
       config: what a config file has made of the defaults.
       arg: the string.
-      tune: sets what this file chooses for the system that was asked for;
-        called after the system has filled the slots and before all other
-        fields are set.
+      tune: sets what this file chooses for the system and the fields that
+        were asked for, which it finds set; they win over what it says.
       full: fields of the form that "full" asks for, if the file has one.
     """
     pairs, large = [], {}
@@ -125,11 +124,12 @@ def parse(
         pairs.append(item.split("=", 1))
     # The last one alone: a row sets fields that another leaves as they are.
     override(config, [pair for pair in pairs if pair[0] == "system"][-1:])
+    rest = [pair for pair in pairs if pair[0] != "system"]
     if tune:
-        tune(config)
+        tune(override(config, rest))
     for path, value in large.items():
         put(config, path, value)
-    return override(config, [pair for pair in pairs if pair[0] != "system"])
+    return override(config, rest)
 
 
 def items(arg: str) -> list[str]:

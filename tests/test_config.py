@@ -237,3 +237,14 @@ def test_training_fields_of_a_finished_run_stay(name):
         name,
         "belongs to training",
     )
+
+
+def test_what_a_file_chooses_heeds_and_yields_to_what_is_set_by_hand():
+    def tune(config):
+        if config.hyper.head == "prototype":
+            config.hyper.sharpness, config.inner.size = 3.0, 0.5
+
+    text = "system=maml,hyper.head=prototype,inner.size=0.25"
+    fields = config.parse(config.default(), text, tune)
+    assert (fields.hyper.sharpness, fields.inner.size) == (3.0, 0.25)
+    assert config.parse(config.default(), None, tune).hyper.sharpness == 0.0
