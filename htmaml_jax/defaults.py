@@ -106,7 +106,6 @@ FIELDS: dict[str, Any] = {
         "second_from": 0.0,  # share of training in first order
         "objective": "meta",  # meta | joint
         "joint_until": 0.0,  # share of training that is joint, before meta
-        "joint_weight": 0.0,  # of the joint loss beside that of tasks
         "domain_query": "own",  # own | other | both: whose queries
         "frozen": "",  # what of meta does not learn: a regular expression
         "rate": 1e-3,

@@ -74,8 +74,8 @@ class Learner(Objective):
             )
             meta["hyper"] = hyper["params"]
         outer = self.config.outer
-        joint = outer.joint_until or outer.joint_weight
-        if (joint or outer.objective == "joint") and self.problem.joint:
+        joint = outer.objective == "joint" or outer.joint_until > 0
+        if joint and self.problem.joint:
             width = self.features(base, support).shape[-1]
             meta["joint"] = {
                 "kernel": jnp.zeros((width, self.known)),

@@ -78,7 +78,6 @@ def _check_slots(config):
     outer, net, data = config.outer, config.net, config.data
     exchange, mixed = outer.exchange, outer.shuffle or outer.mix
     hardened = outer.auxiliary or mixed or exchange.kind != "none"
-    partly = outer.joint_until or outer.joint_weight
     classes = net.output in ("classes", "labels")
     examples = form(data)
     functions, pictures = examples == "functions", examples == "pictures"
@@ -165,19 +164,18 @@ def _check_slots(config):
             f"to {net.blocks - 1}",
         ),
         (
-            partly and net.output not in ("classes", "voxels"),
-            "outer.joint_until and outer.joint_weight are for classes that "
-            "change from task to task, and for volumes",
+            outer.joint_until and net.output not in ("classes", "voxels"),
+            "outer.joint_until is for classes that change from task to task, "
+            "and for volumes",
         ),
         (
-            partly and outer.objective == "joint",
+            outer.joint_until and outer.objective == "joint",
             "outer.objective=joint is joint all along; set "
-            "outer.joint_until=0.0 and outer.joint_weight=0.0",
+            "outer.joint_until=0.0",
         ),
         (
-            partly and outer.gradient == "reptile",
-            "outer.joint_until and outer.joint_weight do not go with "
-            "outer.gradient=reptile",
+            outer.joint_until and outer.gradient == "reptile",
+            "outer.joint_until does not go with outer.gradient=reptile",
         ),
         (
             outer.objective == "joint" and hardened,

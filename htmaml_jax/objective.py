@@ -52,18 +52,10 @@ class Objective(Descent):
 
         def tasks():
             task = augment(episode, first, self.way, strengths)
-            loss, metrics = self._task_loss(meta, task, second, progress, other)
-            if outer.joint_weight:
-                # Oreshkin et al., NeurIPS 2018, §3.4, who take turns: what
-                # tells all classes apart tells more than five of them.
-                metrics["joint"], _ = apart()
-                loss += outer.joint_weight * metrics["joint"]
-            return loss, metrics
+            return self._task_loss(meta, task, second, progress, other)
 
-        if outer.objective == "joint" and "joint" in meta:
-            return apart()
         if not outer.joint_until:
-            return tasks()
+            return apart() if "joint" in meta else tasks()
         missing = jax.eval_shape(tasks)[1]
 
         def before():

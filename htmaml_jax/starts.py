@@ -50,8 +50,7 @@ def base(meta: Any, config: Any, splits: Any) -> Any:
     """Returns meta with the base network of the run `net.pretrained`.
 
     The network at the end of that run; its head stays behind where it is of
-    another form, that of joint training where training classes are others. A
-    workdir of `pretrain` has a network without a head.
+    another form. A workdir of `pretrain` has one without a head.
 
     Raises:
       UserError: that folder holds no run, a network of another form, or one
@@ -76,7 +75,7 @@ def base(meta: Any, config: Any, splits: Any) -> Any:
             f"net.pretrained {place}: there is one network per domain with "
             "hyper.kind=domain, none to start from."
         )
-    joint, found, own = found.get("joint"), found["base"], meta["base"]
+    found, own = found["base"], meta["base"]
     same = all(old.net[x] == config.net[x] for x in ("norm", "length"))
     if shapes(found["body"]) != shapes(own["body"]) or not same:
         raise UserError(
@@ -88,12 +87,7 @@ def base(meta: Any, config: Any, splits: Any) -> Any:
         )
     alike = shapes(found["head"]) == shapes(own["head"])
     head = (found if alike else own)["head"]
-    start = {**meta, "base": {"body": found["body"], "head": head}}
-    # A class is a row of the joint head: of the same classes it is as good.
-    learned = info["data"]["splits"].get("train")
-    if joint and "joint" in meta and learned == list(splits["train"]):
-        start["joint"] = joint
-    return start
+    return {**meta, "base": {"body": found["body"], "head": head}}
 
 
 def sentences(meta: Any, config: Any) -> Any:

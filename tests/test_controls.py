@@ -30,7 +30,6 @@ from htmaml_jax.run import step
         ({"hyper.rules": (("nothing", "affine"),)}, "match"),
         ({"outer.objective": "joint", "outer.gradient": "reptile"}, "reptile"),
         ({"outer.joint_until": 0.5}, "for classes that change"),
-        ({"outer.joint_weight": 0.5}, "for classes that change"),
     ],
 )
 def test_fillings_that_do_not_fit_are_refused(change, words):

@@ -195,8 +195,6 @@ def test_terms_reach_the_network_and_the_metrics():
         ("net.norm=support,outer.exchange.kind=task", ("norm statistics",)),
         ("system=finetune,outer.joint_until=0.5", ("is joint all along",)),
         ("system=reptile,outer.joint_until=0.5", ("outer.gradient=reptile",)),
-        ("system=finetune,outer.joint_weight=1.0", ("is joint all along",)),
-        ("outer.joint_weight=-1.0", ("outer.joint_weight", "0 or more")),
         ("outer.joint_until=1.0", ("outer.joint_until", "below 1")),
         ("pretrain.drop=0.5", ("pretrain.drop is for n-grams",)),
         ("net.norm=instance", ("for net.kind=unet",)),

@@ -44,20 +44,6 @@ def test_training_starts_from_another_network(clips, first, tmp_path):
     assert 0 < max(jax.tree.leaves(apart)) < 4e-3
 
 
-@pytest.mark.parametrize("same", [True, False])
-def test_the_joint_head_is_of_the_same_classes(first, same):
-    info, found, config = evaluate.restore(first, "latest")
-    config.unlock()
-    config.net.pretrained = str(first)
-    train = info["data"]["splits"]["train"]
-    own = jax.tree.map(jnp.zeros_like, found)
-    splits = {"train": train if same else train[::-1]}
-    got = starts.base(own, config, splits)["joint"]
-    wanted = (found if same else own)["joint"]
-    assert float(jnp.abs(found["joint"]["kernel"]).max()) > 0
-    jax.tree.map(np.testing.assert_array_equal, got, wanted)
-
-
 @pytest.mark.parametrize(
     ("fields", "words"),
     [

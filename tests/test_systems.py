@@ -282,31 +282,6 @@ def test_training_may_be_joint_before_it_is_meta(tiny_table, system):
     assert before["base"] > 0 and after["base"] > 0
 
 
-def test_joint_loss_beside_tasks(tiny_table):
-    """Each term is what it is without the other; none below joint_until."""
-    task = jax.tree.map(
-        lambda x: x[0], tasks_of(tiny_table, fields_of("maml"), 1)
-    )
-    key = jax.random.key(0)
-
-    def learner_of(system, **fields):
-        return systems.build(fields_of(system, **fields), 2, known=4)
-
-    both = learner_of("maml", outer__joint_weight=0.5)
-    meta = both.init(key, task)
-    meta["joint"]["bias"] = jnp.arange(4.0)
-    loss, metrics = both.meta_loss(meta, task, key)
-    alone, _ = learner_of("finetune").meta_loss(meta, task, key)
-    plain = {k: x for k, x in meta.items() if k != "joint"}
-    tasks, _ = learner_of("maml").meta_loss(plain, task, key)
-    np.testing.assert_allclose(metrics["joint"], alone, rtol=1e-6)
-    np.testing.assert_allclose(metrics["loss"], tasks, rtol=1e-6)
-    np.testing.assert_allclose(loss, tasks + 0.5 * alone, rtol=1e-6)
-    later = learner_of("maml", outer__joint_weight=0.5, outer__joint_until=0.5)
-    early, _ = later.meta_loss(meta, task, key, 0.4)
-    np.testing.assert_allclose(early, alone, rtol=1e-6)
-
-
 @pytest.mark.parametrize("sharpness", [0.0, 5.0])
 def test_a_head_of_prototypes_is_made_of_transformed_features(sharpness):
     """Queries are judged by the transformed body; so must the means be."""
