@@ -51,6 +51,7 @@ FIELDS: dict[str, Any] = {
         "down": "pool",  # pool | stem | stride
         "norm": "group",  # group | instance | support | none
         "residual": False,  # of a U-Net: blocks add to what they are given
+        "deep": False,  # of a U-Net: coarse levels answer, too, in training
         "pretrained": "",  # its start: a run, or of texts one of pretrain
         "pool": "flat",  # flat | columns | mean
         "length": 0.0,  # of conv: that of feature vectors; 0: as they come

@@ -48,6 +48,7 @@ def body(config: Any, bert: Bert | None = None) -> nn.Module:
             norm=net.norm,
             blocks=net.down == "stem",
             residual=net.residual,
+            deep=net.deep,
         )
     return ConvBody(
         net.width,

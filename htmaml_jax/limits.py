@@ -115,6 +115,15 @@ def _check_slots(config):
             "net.residual and net.norm=instance are for net.kind=unet",
         ),
         (
+            net.deep and (net.kind != "unet" or net.blocks < 3),
+            "net.deep is for net.kind=unet with net.blocks of 3 or more",
+        ),
+        (
+            net.deep
+            and (outer.objective == "joint" or outer.gradient == "reptile"),
+            "net.deep is for what queries teach; set net.deep=False",
+        ),
+        (
             functions and any(outer.augment.values()),
             "outer.augment is not for functions; set all of it to 0",
         ),

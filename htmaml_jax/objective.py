@@ -14,6 +14,7 @@ from htmaml_jax.episode import Batch, Episode, present
 from htmaml_jax.hyper import heads
 from htmaml_jax.outer import exchange, gradients, losses, mixing, views
 from htmaml_jax.outer.augment import Strengths, augment
+from htmaml_jax.slots import Adapted
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -112,6 +113,9 @@ class Objective(Descent):
             moved = heads.movement(start.theta, start.shared, there)
             metrics["moved"] = moved
             objective += self.config.hyper.move_penalty * moved
+        if self.config.net.deep:
+            metrics["levels"] = self.levels(adapted[-1], query)
+            objective += metrics["levels"]
         for name, weight, loss in self.auxiliaries(
             meta, episode, second, other
         ):
@@ -162,6 +166,30 @@ class Objective(Descent):
             return out, losses.cross_entropy(out, query, shares)
 
         return shuffle, changed
+
+    def levels(self, adapted: Adapted, query: Batch) -> jax.Array:
+        """Returns the loss of what coarse levels of a U-Net answer.
+
+        Each has half the weight of the next finer one, as in nnU-Net (Isensee
+        et al., 2021), and answers for one voxel of each of its cells.
+        """
+        _, seen = self.network().apply(
+            {"params": adapted.params, **adapted.stats},
+            query.inputs,
+            query.mask,
+            bool(adapted.stats),
+            mutable=["batch_stats", "levels"],
+        )
+        head, total = adapted.params["head"], 0.0
+        for name, (features,) in seen["levels"]["body"].items():
+            step = query.targets.shape[1] // features.shape[1]
+            part = query.targets[:, ::step, ::step, ::step]
+            outputs = features.astype(head["bias"].dtype) @ head["kernel"]
+            loss = self.problem.loss(
+                outputs + head["bias"], query._replace(targets=part)
+            )
+            total += 0.5 ** int(name.removeprefix("level")) * loss
+        return total
 
     def own(self, meta, episode):
         """Returns the base network, of the task's domain if each has one."""

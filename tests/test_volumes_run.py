@@ -220,6 +220,7 @@ def test_every_other_system_has_a_meta_gradient(system):
         ({"net.width": 12}, "net.width is 12"),
         ({"net.kind": "mlp"}, "net.kind=unet"),
         ({"outer.auxiliary": 0.1}, "are for sounds and pictures"),
+        ({"net.deep": True}, "net.blocks of 3 or more"),
     ],
 )
 def test_configs_that_cannot_work(fields, words):
@@ -362,3 +363,35 @@ def test_a_residual_level_adds_what_it_is_given():
     plain = fillings.body(config_of("maml", **{"net.down": "pool"}))
     plain = plain.init(jax.random.key(1), inputs)["params"]
     assert set(params) - set(plain) == {"conv_down0_by"}
+
+
+def test_coarse_levels_answer_for_a_voxel_of_each_cell():
+    """A level that says the same everywhere has the loss of that answer."""
+    more = {"net.down": "pool", "net.blocks": 3, "inner.steps": 0}
+    more |= {f"outer.augment.{x}": 0.0 for x in ("flip", "turn")}
+    deep, plain = (
+        systems.build(config_of("maml", **more, **{"net.deep": x}), 1)
+        for x in (True, False)
+    )
+    episode = jax.tree.map(jnp.asarray, find.blank_episode(deep.config.data))
+    masks = jax.random.bernoulli(jax.random.key(2), 0.4, (1, 8, 8, 8))
+    query = episode.query._replace(targets=masks.astype(jnp.int32))
+    episode, key = episode._replace(query=query), jax.random.key(0)
+    meta = jax.jit(deep.init)(key, episode)
+    body = meta["base"]["body"]
+    level = body["conv_deep1"]
+    level["kernel"] = jnp.zeros_like(level["kernel"])
+    level["bias"] = jnp.arange(8.0)
+    slope = jax.jit(jax.grad(deep.meta_loss, has_aux=True))
+    grads, metrics = slope(meta, episode, key)
+    without = {k: x for k, x in body.items() if k != "conv_deep1"}
+    less = {**meta, "base": {**meta["base"], "body": without}}
+    wanted, _ = jax.jit(plain.meta_loss)(less, episode, key)
+    np.testing.assert_allclose(metrics["loss"], wanted, rtol=1e-6)
+    head = meta["base"]["head"]
+    answer = jnp.arange(8.0) @ head["kernel"] + head["bias"]
+    cells = query._replace(targets=query.targets[:, ::2, ::2, ::2])
+    outputs = jnp.broadcast_to(answer, (*cells.targets.shape, 1))
+    wanted = 0.5 * losses.dice_cross_entropy(outputs, cells)
+    np.testing.assert_allclose(metrics["levels"], wanted, rtol=1e-6)
+    assert float(jnp.abs(grads["base"]["body"]["conv_deep1"]["bias"]).max()) > 0

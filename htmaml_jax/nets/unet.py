@@ -31,6 +31,9 @@ class UNetBody(nn.Module):
         al., CVPR 2016, §2.2): an eighth of the work.
       residual: every level adds what it makes to what it is given (He et
         al., CVPR 2016), brought to as many channels by a 1x1x1 convolution.
+      deep: levels on the way up but the last have features for the last
+        layer, too, in the collection `levels` (deep supervision, Lee et al.,
+        AISTATS 2015): `level1`, ... [B, D/s, H/s, W/s, base].
     """
 
     base: int = 8
@@ -41,6 +44,7 @@ class UNetBody(nn.Module):
     norm: str = "group"
     blocks: bool = False
     residual: bool = False
+    deep: bool = False
 
     @nn.compact
     def __call__(
@@ -77,6 +81,9 @@ class UNetBody(nn.Module):
                 x = jnp.repeat(x, 2, axis)
             x = jnp.concatenate([skips[level], x], -1)
             x = block(x, level, f"up{level}")
+            if self.deep and level:
+                coarse = self._conv(self.base, (1, 1, 1), f"conv_deep{level}")
+                self.sow("levels", f"level{level}", coarse(x))
         if self.blocks:
             x = self._conv(8 * self.base, (1, 1, 1), "conv_voxels")(x)
             x = einops.rearrange(
