@@ -1,0 +1,257 @@
+"""Learners of volumes: systems, losses, prototypes, the U-Net."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_volumes
+
+from htmaml_jax import (
+    cli,
+    fillings,
+    limits,
+    surfaces,
+    systems,
+)
+from htmaml_jax.data import find
+from htmaml_jax.embed.volume_encoder import VolumeEncoder, shrink
+from htmaml_jax.episode import Batch
+from htmaml_jax.errors import UserError
+from htmaml_jax.hyper import heads
+from htmaml_jax.outer import losses
+from htmaml_jax.presets import PRESETS
+
+
+def config_of(system, **fields):
+    argument = ",".join(
+        f"{name}={value}"
+        for name, value in (
+            tiny_volumes.FIELDS | {"system": system} | fields
+        ).items()
+    )
+    return cli.read_config(f"configs/seg3d.py:{argument}", [])[0]
+
+
+OF_DOMAINS = ("multi-maml",)
+OF_NAMES = tuple(x for x, row in PRESETS.items() if "outer.domain_query" in row)
+
+
+@pytest.mark.parametrize("system", OF_NAMES)
+def test_systems_that_know_classes_by_name_are_refused(system):
+    with pytest.raises(UserError, match="classes have names"):
+        config_of(system)
+
+
+@pytest.mark.parametrize(
+    "system",
+    [x for x in PRESETS if x not in (*OF_DOMAINS, *OF_NAMES)],
+)
+def test_every_other_system_has_a_meta_gradient(system):
+    """Shapes alone: nothing is compiled."""
+    config = config_of(system)
+    learner = systems.build(config, 1, known=3)
+    episode = find.blank_episode(config.data)
+    key = jax.random.key(0)
+
+    def loss(meta, episode):
+        return learner.meta_loss(meta, episode, key)
+
+    meta = jax.eval_shape(learner.init, key, episode)
+    grads, metrics = jax.eval_shape(jax.grad(loss, has_aux=True), meta, episode)
+    assert set(metrics) >= {"loss", "dice"}
+    assert jax.tree.structure(grads) == jax.tree.structure(meta)
+    score, found, truth = jax.eval_shape(
+        functools.partial(surfaces.answers, learner), meta, episode
+    )
+    assert score.shape == () and found.shape == truth.shape == (1, 8, 8, 8)
+    if system == "finetune":
+        assert meta["joint"]["kernel"].shape == (8, 3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"way": 2, "data.min_way": 1}, "data.min_way is 1; tasks on volumes"),
+        ({"data.side": 9}, "data.side is 9.*multiple of 2"),
+        ({"net.down": "stride"}, "net.down=stride is for pictures"),
+        ({"outer.augment.roll": 0.5}, "outer.augment.roll is not for volumes"),
+        ({"net.width": 12}, "net.width is 12"),
+        ({"net.kind": "mlp"}, "net.kind=unet"),
+        ({"outer.auxiliary": 0.1}, "are for sounds and pictures"),
+        ({"net.deep": True}, "net.blocks of 3 or more"),
+    ],
+)
+def test_configs_that_cannot_work(fields, words):
+    with pytest.raises(UserError, match=words):
+        config_of("maml", **fields)
+
+
+def test_augmentations_of_volumes_are_for_volumes():
+    config, _ = cli.read_config("configs/asc.py", [])
+    config.outer.augment.flip = 0.5
+    with pytest.raises(
+        UserError,
+        match="flip, turn, invert, affine, elastic, gamma are for volumes",
+    ):
+        limits.check(config)
+
+
+def batch_of(masks):
+    masks = jnp.asarray(masks, jnp.int32)
+    shape = (*masks.shape, 1)
+    inputs = jax.random.normal(jax.random.key(1), shape)
+    return Batch(inputs, masks, jnp.ones(len(masks)))
+
+
+def test_dice_and_its_loss():
+    masks = np.zeros((2, 4, 4, 4), int)
+    masks[0, :2], masks[1, 1] = 1, 1
+    batch = batch_of(masks)
+    sure = 20.0 * (2 * masks - 1)[..., None]
+    assert losses.dice(sure, batch) == 1
+    assert losses.dice_cross_entropy(sure, batch) < 1e-3
+    # Half of the first structure is found, and nothing of the second.
+    part = sure.copy()
+    part[0, 1], part[1, 1] = -20, -20
+    assert losses.dice(part, batch) == pytest.approx((2 / 3 + 0) / 2)
+    masked = batch._replace(mask=jnp.array([1.0, 0.0]))
+    assert losses.dice(part, masked) == pytest.approx(2 / 3)
+    worse = losses.dice_cross_entropy(part, batch)
+    assert worse > losses.dice_cross_entropy(0.1 * sure, batch) > 0.1
+    assert jnp.isfinite(
+        jax.grad(lambda x: losses.dice(x, batch) + x.sum())(
+            jnp.zeros_like(sure)
+        )
+    ).all()
+
+
+def test_encoder_sees_what_is_inside_and_what_is_outside():
+    """Features inside change the foreground's token, order changes nothing."""
+    masks = np.zeros((2, 4, 4, 4), int)
+    masks[:, :2, :2, :2] = 1
+    batch = batch_of(masks)
+    features = jax.random.normal(jax.random.key(0), (2, 4, 4, 4, 3))
+    encoder = VolumeEncoder(dim=8)
+    params = encoder.init(jax.random.key(0), batch, 1, features)
+    plain = encoder.apply(params, batch, 1, features)
+    assert plain.tokens.shape == (2, 8) and plain.valid.all()
+    inside = features.at[:, 0, 0, 0].add(5.0)
+    seen = encoder.apply(params, batch, 1, inside)
+    assert jnp.abs(seen.tokens[0] - plain.tokens[0]).max() > 1e-3
+    np.testing.assert_allclose(seen.tokens[1], plain.tokens[1], atol=1e-5)
+    turned = jax.tree.map(lambda x: x[::-1], batch)
+    again = encoder.apply(params, turned, 1, features[::-1])
+    np.testing.assert_allclose(again.summary, plain.summary, atol=1e-5)
+    other = batch._replace(targets=1 - batch.targets)
+    assert (
+        jnp.abs(
+            encoder.apply(params, other, 1, features).summary - plain.summary
+        ).max()
+        > 1e-3
+    )
+    # Label-blind: masks change nothing.
+    blind = VolumeEncoder(dim=8, blind=True)
+    params = blind.init(jax.random.key(0), batch, 1, features)
+    one, two = (
+        blind.apply(params, x, 1, features).summary for x in (batch, other)
+    )
+    np.testing.assert_array_equal(one, two)
+    # Padding changes nothing.
+    padded = jax.tree.map(lambda x: jnp.concatenate([x, x[:1]]), batch)
+    padded = padded._replace(mask=jnp.array([1.0, 1.0, 0.0]))
+    more = jnp.concatenate([features, 9 + features[:1]])
+    params = encoder.init(jax.random.key(0), batch, 1, features)
+    found = encoder.apply(params, padded, 1, more)
+    np.testing.assert_allclose(
+        found.summary,
+        encoder.apply(params, batch, 1, features).summary,
+        atol=1e-5,
+    )
+
+
+def test_a_head_from_both_sides_of_a_mask_is_the_nearer_prototype():
+    masks = np.zeros((3, 4, 4, 4), int)
+    masks[0, :2], masks[1, 1:], masks[2] = 1, 1, 1
+    batch = batch_of(masks)._replace(mask=jnp.array([1.0, 1.0, 0.0]))
+    features = jax.random.normal(jax.random.key(0), (3, 4, 4, 4, 6))
+    head = heads.contrast(features, batch)
+    found = features @ head["kernel"] + head["bias"]
+    # By hand: means inside and outside of each real volume, then over both.
+    centres = []
+    for side in (1, 0):
+        each = [np.asarray(features)[i][masks[i] == side] for i in (0, 1)]
+        centres.append(np.mean([x.mean(0) for x in each], 0))
+    front, back = (np.sum((features - c) ** 2, -1) for c in centres)
+    np.testing.assert_allclose(found[..., 0], back - front, rtol=1e-4)
+
+
+def test_masks_shrink_to_shares():
+    masks = np.zeros((1, 4, 4, 4), int)
+    masks[0, 0, 0, 0] = masks[0, 2:, 2:, 2:] = 1
+    found = shrink(jnp.asarray(masks), jnp.zeros((1, 2, 2, 2, 5)))
+    assert found.shape == (1, 2, 2, 2)
+    assert found[0, 0, 0, 0] == 1 / 8 and found[0, 1, 1, 1] == 1
+    assert found.sum() == 9 / 8
+
+
+def test_blocks_of_voxels_keep_every_voxel_apart():
+    """With net.down=stem outputs are as large as inputs, and differ."""
+    config = config_of("maml", **{"net.down": "stem"})
+    body = fillings.body(config)
+    inputs = jax.random.normal(jax.random.key(0), (1, 8, 8, 8, 1))
+    made, _ = body.init_with_output(jax.random.key(1), inputs)
+    assert made.shape == (1, 8, 8, 8, 8)
+    cells = made[0, :2, :2, :2].reshape(8, -1)
+    assert len(np.unique(np.asarray(cells), axis=0)) > 1
+
+
+def test_a_residual_level_adds_what_it_is_given():
+    """With nothing from its norm layers, a level passes on its input."""
+    more = {"net.down": "pool", "net.residual": True}
+    body = fillings.body(config_of("maml", **more))
+    inputs = jax.random.normal(jax.random.key(0), (1, 8, 8, 8, 1))
+    params = body.init(jax.random.key(1), inputs)["params"]
+    name = "norm_down0_1"
+    params[name] = jax.tree.map(jnp.zeros_like, params[name])
+    made = body.apply({"params": params}, inputs)
+    by = params["conv_down0_by"]
+    kernel = by["kernel"].reshape(1, -1)
+    wanted = jax.nn.relu(inputs @ kernel + by["bias"])
+    np.testing.assert_allclose(made, wanted, atol=1e-5)
+    plain = fillings.body(config_of("maml", **{"net.down": "pool"}))
+    plain = plain.init(jax.random.key(1), inputs)["params"]
+    assert set(params) - set(plain) == {"conv_down0_by"}
+
+
+def test_coarse_levels_answer_for_a_voxel_of_each_cell():
+    """A level that says the same everywhere has the loss of that answer."""
+    more = {"net.down": "pool", "net.blocks": 3, "inner.steps": 0}
+    more |= {f"outer.augment.{x}": 0.0 for x in ("flip", "turn")}
+    deep, plain = (
+        systems.build(config_of("maml", **more, **{"net.deep": x}), 1)
+        for x in (True, False)
+    )
+    episode = jax.tree.map(jnp.asarray, find.blank_episode(deep.config.data))
+    masks = jax.random.bernoulli(jax.random.key(2), 0.4, (1, 8, 8, 8))
+    query = episode.query._replace(targets=masks.astype(jnp.int32))
+    episode, key = episode._replace(query=query), jax.random.key(0)
+    meta = jax.jit(deep.init)(key, episode)
+    body = meta["base"]["body"]
+    level = body["conv_deep1"]
+    level["kernel"] = jnp.zeros_like(level["kernel"])
+    level["bias"] = jnp.arange(8.0)
+    slope = jax.jit(jax.grad(deep.meta_loss, has_aux=True))
+    grads, metrics = slope(meta, episode, key)
+    without = {k: x for k, x in body.items() if k != "conv_deep1"}
+    less = {**meta, "base": {**meta["base"], "body": without}}
+    wanted, _ = jax.jit(plain.meta_loss)(less, episode, key)
+    np.testing.assert_allclose(metrics["loss"], wanted, rtol=1e-6)
+    head = meta["base"]["head"]
+    answer = jnp.arange(8.0) @ head["kernel"] + head["bias"]
+    cells = query._replace(targets=query.targets[:, ::2, ::2, ::2])
+    outputs = jnp.broadcast_to(answer, (*cells.targets.shape, 1))
+    wanted = 0.5 * losses.dice_cross_entropy(outputs, cells)
+    np.testing.assert_allclose(metrics["levels"], wanted, rtol=1e-6)
+    assert float(jnp.abs(grads["base"]["body"]["conv_deep1"]["bias"]).max()) > 0
