@@ -109,7 +109,8 @@ def parse(
       config: what a config file has made of the defaults.
       arg: the string.
       tune: sets what this file chooses for the system and the fields that
-        were asked for, which it finds set; they win over what it says.
+        were asked for. It finds them set, unless it sets them itself; then
+        they win, too, but what it chose by its own value stays.
       full: fields of the form that "full" asks for, if the file has one.
     """
     pairs, large = [], {}

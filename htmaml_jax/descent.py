@@ -138,14 +138,21 @@ class Descent(Slots):
         query is on its own, unless the learner is transductive. What comes
         behind the mask is for the network's body.
         """
-        outputs, _ = self.network().apply(
+        return self.answers(adapted, inputs, mask, *more)[0]
+
+    def answers(self, adapted, inputs, mask=None, *more):
+        """Returns what `predict` does, and {"level1": (features,), ...}.
+
+        The latter of a U-Net with net.deep, else empty; see `UNetBody`.
+        """
+        outputs, seen = self.network().apply(
             {"params": adapted.params, **adapted.stats},
             inputs,
             mask,
             bool(adapted.stats),
             *more,
-            mutable=["batch_stats"],
+            mutable=["batch_stats", "levels"],
         )
         if self.problem.classes:
-            return losses.only_present(outputs, adapted.classes)
-        return outputs
+            outputs = losses.only_present(outputs, adapted.classes)
+        return outputs, seen.get("levels", {}).get("body", {})

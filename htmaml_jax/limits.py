@@ -121,7 +121,8 @@ def _check_slots(config):
         (
             net.deep
             and (outer.objective == "joint" or outer.gradient == "reptile"),
-            "net.deep is for what queries teach; set net.deep=False",
+            "outer.objective=joint and outer.gradient=reptile judge no coarse "
+            "levels; set net.deep=False",
         ),
         (
             functions and any(outer.augment.values()),

@@ -14,7 +14,6 @@ from htmaml_jax.episode import Batch, Episode, present
 from htmaml_jax.hyper import heads
 from htmaml_jax.outer import exchange, gradients, losses, mixing, views
 from htmaml_jax.outer.augment import Strengths, augment
-from htmaml_jax.slots import Adapted
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -113,9 +112,6 @@ class Objective(Descent):
             moved = heads.movement(start.theta, start.shared, there)
             metrics["moved"] = moved
             objective += self.config.hyper.move_penalty * moved
-        if self.config.net.deep:
-            metrics["levels"] = self.levels(adapted[-1], query)
-            objective += metrics["levels"]
         for name, weight, loss in self.auxiliaries(
             meta, episode, second, other
         ):
@@ -133,7 +129,7 @@ class Objective(Descent):
           The shuffle for the inner loop, or None; and the function Adapted
           -> (outputs for the queries, their loss).
         """
-        outer, problem, query = self.config.outer, self.problem, episode.query
+        outer, query = self.config.outer, episode.query
         shuffle = mix = None
         first, second = jax.random.split(jax.random.fold_in(key, 1))
         blocks = self.config.net.blocks
@@ -148,8 +144,8 @@ class Objective(Descent):
         if shuffle is None and mix is None:
 
             def plain(adapted):
-                out = self.predict(adapted, query.inputs, query.mask)
-                return out, problem.loss(out, query)
+                out, levels = self.answers(adapted, query.inputs, query.mask)
+                return out, self.judged(out, levels, adapted, query)
 
             return None, plain
         both = jax.tree.map(
@@ -167,29 +163,27 @@ class Objective(Descent):
 
         return shuffle, changed
 
-    def levels(self, adapted: Adapted, query: Batch) -> jax.Array:
-        """Returns the loss of what coarse levels of a U-Net answer.
+    def judged(self, outputs, levels, adapted, query):
+        """Returns the loss of outputs, and of coarse levels if those answer.
 
-        Each has half the weight of the next finer one, as in nnU-Net (Isensee
-        et al., 2021), and answers for one voxel of each of its cells.
+        Weights halve from level to level and sum to 1, as in nnU-Net (Isensee
+        et al., 2021), which leaves the coarsest level out. A level answers by
+        the head of all, for the middle voxel of each of its cells.
         """
-        _, seen = self.network().apply(
-            {"params": adapted.params, **adapted.stats},
-            query.inputs,
-            query.mask,
-            bool(adapted.stats),
-            mutable=["batch_stats", "levels"],
-        )
-        head, total = adapted.params["head"], 0.0
-        for name, (features,) in seen["levels"]["body"].items():
+        found, weights = [self.problem.loss(outputs, query)], [1.0]
+        head = adapted.params["head"]
+        for name, (features,) in levels.items():
             step = query.targets.shape[1] // features.shape[1]
-            part = query.targets[:, ::step, ::step, ::step]
-            outputs = features.astype(head["bias"].dtype) @ head["kernel"]
-            loss = self.problem.loss(
-                outputs + head["bias"], query._replace(targets=part)
+            middle = slice(step // 2, None, step)
+            part = query.targets[:, middle, middle, middle]
+            answer = features.astype(head["bias"].dtype) @ head["kernel"]
+            answer += head["bias"]
+            found.append(
+                self.problem.loss(answer, query._replace(targets=part))
             )
-            total += 0.5 ** int(name.removeprefix("level")) * loss
-        return total
+            weights.append(0.5 ** int(name.removeprefix("level")))
+        total = sum(w * x for w, x in zip(weights, found, strict=True))
+        return total / sum(weights)
 
     def own(self, meta, episode):
         """Returns the base network, of the task's domain if each has one."""

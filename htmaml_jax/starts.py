@@ -77,7 +77,12 @@ def base(meta: Any, config: Any, splits: Any) -> Any:
         )
     found, own = found["base"], meta["base"]
     same = all(old.net[x] == config.net[x] for x in ("norm", "length"))
-    if shapes(found["body"]) != shapes(own["body"]) or not same:
+    # What coarse levels answer with is for training alone.
+    plain, wanted = (
+        {k: x for k, x in net["body"].items() if not k.startswith("deep")}
+        for net in (found, own)
+    )
+    if shapes(plain) != shapes(wanted) or not same:
         raise UserError(
             f"net.pretrained {place} has another network (net.kind="
             f"{old.net.kind}, width={old.net.width}, blocks={old.net.blocks}, "
@@ -87,7 +92,7 @@ def base(meta: Any, config: Any, splits: Any) -> Any:
         )
     alike = shapes(found["head"]) == shapes(own["head"])
     head = (found if alike else own)["head"]
-    return {**meta, "base": {"body": found["body"], "head": head}}
+    return {**meta, "base": {"body": own["body"] | plain, "head": head}}
 
 
 def sentences(meta: Any, config: Any) -> Any:

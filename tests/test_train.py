@@ -117,7 +117,7 @@ def test_log_has_first_and_last_step_and_tensorboard(run):
     lines = logs.read(run / "metrics.jsonl")
     assert (lines[0]["step"], lines[-1]["step"]) == (1, 10)
     assert all(np.isfinite(line["train/loss"]) for line in lines)
-    assert all(0 <= line["train/data_share"] < 1 for line in lines)
+    assert all(0 < line["train/data_share"] < 1 for line in lines)
     assert "validation/accuracy" in lines[-1]
     assert any((run / "tensorboard").iterdir())
     assert checkpoints.Checkpoints(run).info("best")["data"]["name"] == "clips"

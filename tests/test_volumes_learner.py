@@ -44,13 +44,17 @@ def test_systems_that_know_classes_by_name_are_refused(system):
         config_of(system)
 
 
+OTHERS = [x for x in PRESETS if x not in (*OF_DOMAINS, *OF_NAMES)]
+
+
 @pytest.mark.parametrize(
-    "system",
-    [x for x in PRESETS if x not in (*OF_DOMAINS, *OF_NAMES)],
+    ("system", "deep"),
+    [*((x, False) for x in OTHERS), ("htmaml", True), ("mmaml", True)],
 )
-def test_every_other_system_has_a_meta_gradient(system):
+def test_every_other_system_has_a_meta_gradient(system, deep):
     """Shapes alone: nothing is compiled."""
-    config = config_of(system)
+    fields = {"net.deep": True, "net.blocks": 3, "outer.joint_until": 0.5}
+    config = config_of(system, **(fields if deep else {}))
     learner = systems.build(config, 1, known=3)
     episode = find.blank_episode(config.data)
     key = jax.random.key(0)
@@ -66,7 +70,7 @@ def test_every_other_system_has_a_meta_gradient(system):
         functools.partial(surfaces.answers, learner), meta, episode
     )
     assert score.shape == () and found.shape == truth.shape == (1, 8, 8, 8)
-    if system == "finetune":
+    if "joint" in meta:
         assert meta["joint"]["kernel"].shape == (8, 3)
 
 
@@ -81,6 +85,10 @@ def test_every_other_system_has_a_meta_gradient(system):
         ({"net.kind": "mlp"}, "net.kind=unet"),
         ({"outer.auxiliary": 0.1}, "are for sounds and pictures"),
         ({"net.deep": True}, "net.blocks of 3 or more"),
+        (
+            {"net.deep": True, "net.blocks": 3, "outer.gradient": "reptile"},
+            "outer.gradient=reptile judge no coarse",
+        ),
     ],
 )
 def test_configs_that_cannot_work(fields, words):
@@ -225,33 +233,35 @@ def test_a_residual_level_adds_what_it_is_given():
     assert set(params) - set(plain) == {"conv_down0_by"}
 
 
-def test_coarse_levels_answer_for_a_voxel_of_each_cell():
-    """A level that says the same everywhere has the loss of that answer."""
-    more = {"net.down": "pool", "net.blocks": 3, "inner.steps": 0}
+def test_coarse_levels_answer_for_the_middle_of_each_cell():
+    """Levels that say the same everywhere have the loss of that answer."""
+    more = {"net.blocks": 4, "data.side": 16, "inner.steps": 0}
     more |= {f"outer.augment.{x}": 0.0 for x in ("flip", "turn")}
     deep, plain = (
         systems.build(config_of("maml", **more, **{"net.deep": x}), 1)
         for x in (True, False)
     )
     episode = jax.tree.map(jnp.asarray, find.blank_episode(deep.config.data))
-    masks = jax.random.bernoulli(jax.random.key(2), 0.4, (1, 8, 8, 8))
+    masks = jax.random.bernoulli(jax.random.key(2), 0.4, (1, 16, 16, 16))
     query = episode.query._replace(targets=masks.astype(jnp.int32))
     episode, key = episode._replace(query=query), jax.random.key(0)
     meta = jax.jit(deep.init)(key, episode)
-    body = meta["base"]["body"]
-    level = body["conv_deep1"]
-    level["kernel"] = jnp.zeros_like(level["kernel"])
-    level["bias"] = jnp.arange(8.0)
+    body, head = (meta["base"][x] for x in ("body", "head"))
+    without = {k: x for k, x in body.items() if not k.startswith("deep")}
+    less = {**meta, "base": {"body": without, "head": head}}
+    wanted, _ = jax.jit(plain.meta_loss)(less, episode, key)
+    # With net.down=stem the first level has cells of 4 voxels, not of 2.
+    for level, middle, weight in ((1, 2, 0.5), (2, 4, 0.25)):
+        layer = body[f"deep{level}"]
+        layer["kernel"] = jnp.zeros_like(layer["kernel"])
+        layer["bias"] = level * jnp.arange(8.0)
+        answer = layer["bias"] @ head["kernel"] + head["bias"]
+        at = slice(middle, None, 2 * middle)
+        cells = query._replace(targets=query.targets[:, at, at, at])
+        outputs = jnp.broadcast_to(answer, (*cells.targets.shape, 1))
+        wanted += weight * losses.dice_cross_entropy(outputs, cells)
     slope = jax.jit(jax.grad(deep.meta_loss, has_aux=True))
     grads, metrics = slope(meta, episode, key)
-    without = {k: x for k, x in body.items() if k != "conv_deep1"}
-    less = {**meta, "base": {**meta["base"], "body": without}}
-    wanted, _ = jax.jit(plain.meta_loss)(less, episode, key)
-    np.testing.assert_allclose(metrics["loss"], wanted, rtol=1e-6)
-    head = meta["base"]["head"]
-    answer = jnp.arange(8.0) @ head["kernel"] + head["bias"]
-    cells = query._replace(targets=query.targets[:, ::2, ::2, ::2])
-    outputs = jnp.broadcast_to(answer, (*cells.targets.shape, 1))
-    wanted = 0.5 * losses.dice_cross_entropy(outputs, cells)
-    np.testing.assert_allclose(metrics["levels"], wanted, rtol=1e-6)
-    assert float(jnp.abs(grads["base"]["body"]["conv_deep1"]["bias"]).max()) > 0
+    np.testing.assert_allclose(metrics["loss"], wanted / 1.75, rtol=1e-5)
+    for level in ("deep1", "deep2"):
+        assert float(jnp.abs(grads["base"]["body"][level]["bias"]).max()) > 0

@@ -2,17 +2,15 @@
 
 import json
 
+import chex
+import jax
+import jax.numpy as jnp
 import nibabel
 import numpy as np
 import pytest
 import tiny_volumes
 
-from htmaml_jax import (
-    adapt,
-    evaluate,
-    slices,
-    train,
-)
+from htmaml_jax import adapt, evaluate, slices, starts, train
 from htmaml_jax.adapt_volumes import tiled
 from htmaml_jax.data import find, sources
 from htmaml_jax.episode import Batch, Episode
@@ -150,3 +148,15 @@ def test_tiles_agree_with_what_needs_none():
     halves = np.zeros((8, 8, 16))
     halves[..., ::2] = 1
     np.testing.assert_allclose(tiled(bright, halves, 8)[0], halves, atol=1e-6)
+
+
+def test_a_start_may_lack_what_coarse_levels_answer_with(run):
+    info, found, config = evaluate.restore(run, "latest")
+    config.unlock()
+    config.net.pretrained = str(run)
+    own = jax.tree.map(jnp.zeros_like, found)
+    layer = {"deep1": {"bias": jnp.ones(8)}}
+    own["base"]["body"] |= layer
+    for meta, more in ((own, layer), (found, {})):
+        got = starts.base(meta, config, info["data"]["splits"])["base"]["body"]
+        chex.assert_trees_all_equal(got, found["base"]["body"] | more)

@@ -33,7 +33,9 @@ class UNetBody(nn.Module):
         al., CVPR 2016), brought to as many channels by a 1x1x1 convolution.
       deep: levels on the way up but the last have features for the last
         layer, too, in the collection `levels` (deep supervision, Lee et al.,
-        AISTATS 2015): `level1`, ... [B, D/s, H/s, W/s, base].
+        AISTATS 2015): `level1`, ... [B, D/s, H/s, W/s, base], where s is 2,
+        4, ..., and twice that with `blocks`. Their layers are for training
+        alone, and no rule for `conv_*` is for them.
     """
 
     base: int = 8
@@ -82,7 +84,7 @@ class UNetBody(nn.Module):
             x = jnp.concatenate([skips[level], x], -1)
             x = block(x, level, f"up{level}")
             if self.deep and level:
-                coarse = self._conv(self.base, (1, 1, 1), f"conv_deep{level}")
+                coarse = self._conv(self.base, (1, 1, 1), f"deep{level}")
                 self.sow("levels", f"level{level}", coarse(x))
         if self.blocks:
             x = self._conv(8 * self.base, (1, 1, 1), "conv_voxels")(x)
