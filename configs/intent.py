@@ -53,8 +53,4 @@ def tune(c):
         c.hyper.head = "prototype"
         if c.net.kind == "vector":  # sure of one example: no step is learned
             c.inner.update(rates="fixed", size=0.02)
-        c.hyper.rules = (
-            ("body/.*dense.*kernel", "lowrank(4)"),
-            ("body/.*norm.*", "affine"),
-            ("head/kernel", "rows"),
-        )
+        c.hyper.rules = (("body/.*norm.*", "affine"),)
