@@ -123,6 +123,7 @@ def test_growth_tables(tmp_path, capsys, monkeypatch):
     assert len(json.loads(path.read_text())["runs"]) == 1
 
 
+@pytest.mark.slow
 def test_memory_by_size_of_a_patch(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("worker.use_threads", lambda count: None)
     monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))

@@ -20,7 +20,7 @@ def runs(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     clips = tiny.write_clips(root / "clips")
     for system in ("maml", "htmaml"):
-        fields = {"system": system, "train.steps": 4}
+        fields = {"system": system, "train.steps": 4, "inner.steps": 1}
         train.main(tiny.arguments(clips, root / system, **fields))
     return root
 

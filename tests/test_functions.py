@@ -138,6 +138,7 @@ def test_blank_episode_has_the_shapes_of_tasks():
     assert systems.PRESETS
 
 
+@pytest.mark.slow
 def test_a_run_on_functions_ends_in_a_result(tmp_path):
     """From the first step to the judged tasks, as the door does it."""
     config_file = pathlib.Path(__file__).parent.parent / "configs/regression.py"

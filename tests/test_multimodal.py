@@ -200,6 +200,7 @@ def hyper_of(workdir):
     return joint.split(found)
 
 
+@pytest.mark.slow
 def test_each_domain_is_a_run_of_its_own_and_the_trunk_is_one(run, root):
     (low, own_low), (high, own_high) = (
         hyper_of(run / name) for name in ("low", "high")

@@ -162,15 +162,16 @@ def test_unet_keeps_the_size_and_reads_the_whole_volume():
     rng = np.random.default_rng(7)
     net = UNet(base=2, levels=3, classes=3, groups=2)
     inputs = rng.normal(size=(1, 8, 4, 12, 1)).astype(np.float32)
-    params = net.init(jax.random.key(1), inputs)
-    outputs = net.apply(params, inputs)
+    params = jax.jit(net.init)(jax.random.key(1), inputs)
+    apply = jax.jit(net.apply)
+    outputs = apply(params, inputs)
     assert outputs.shape == (1, 8, 4, 12, 3)
     # A far corner matters through the lowest level.
     other = inputs.copy()
     other[0, -1, -1, -1] += 9
-    assert np.any(net.apply(params, other)[0, 0, 0, 0] != outputs[0, 0, 0, 0])
+    assert np.any(apply(params, other)[0, 0, 0, 0] != outputs[0, 0, 0, 0])
     half = UNet(base=2, levels=3, classes=3, groups=2, dtype=jnp.bfloat16)
-    rough = half.apply(params, inputs)
+    rough = jax.jit(half.apply)(params, inputs)
     assert rough.dtype == jnp.bfloat16
     assert_close(rough.astype(np.float32), outputs, 5e-2)
 

@@ -23,6 +23,7 @@ def test_auroc_by_hand():
     assert outside.auroc(np.ones(5), np.ones(7)) == 0.5
 
 
+@pytest.mark.slow
 def test_what_is_out_of_scope_is_found(own, tmp_path, monkeypatch):  # noqa: F811
     """Texts of other words are told from the classes' own."""
     more = {"data.label_names": True, "system": "protonet"}

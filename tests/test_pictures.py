@@ -173,6 +173,7 @@ def test_commands(tmp_path):
         commands.read(root, front)
 
 
+@pytest.mark.slow
 def test_real_mixture(real_data):
     c = config.default().data
     c.update(name="omniglot+commands+brains", domains=3, rows=28, columns=28)

@@ -54,6 +54,7 @@ def encoder(own, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_scores_rise(encoder):
     """Words of no class lose weight, also in texts of other classes."""
     scores = checkpoints.Checkpoints(encoder).info("latest")["scores"]
@@ -64,6 +65,7 @@ def test_the_loss_falls_and_scores_rise(encoder):
     assert last < first - 0.3
 
 
+@pytest.mark.slow
 def test_training_starts_from_it(encoder, own, tmp_path):
     workdir = tmp_path / "frozen"
     start = {"net__pretrained": encoder, "outer__frozen": ".*"}
@@ -74,6 +76,7 @@ def test_training_starts_from_it(encoder, own, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, body, old["body"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "words"),
     [
@@ -87,6 +90,7 @@ def test_other_networks_are_refused(encoder, own, tmp_path, more, words):
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 def test_what_has_met_classes_or_texts_is_refused(encoder):
     info = checkpoints.Checkpoints(encoder).info("latest")
     config = parsed("data.name=texts,data.size=64,net.kind=ngrams,net.width=8")
@@ -125,6 +129,7 @@ def test_what_is_not_pre_trained(fields, words, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 def test_an_encoder_of_sounds_is_no_network_of_texts(encoder, own, tmp_path):
     """The other way round, through the door."""
     clips = tiny.write_clips(tmp_path / "clips")

@@ -29,6 +29,7 @@ def base_of(run):
     return evaluate.restore(run, "latest")[1]["base"]
 
 
+@pytest.mark.slow
 def test_training_starts_from_another_network(clips, first, tmp_path):
     fields = {"net.pretrained": first, "train.steps": 1}
     still, moved = tmp_path / "still", tmp_path / "moved"

@@ -211,6 +211,7 @@ def arguments(own, encoder, workdir, system="htmaml", **more):
     return tiny.arguments(own, workdir, **values)
 
 
+@pytest.mark.slow
 def test_a_run_through_the_doors(run):
     found = evaluate.evaluate(run)
     assert found["benchmark"] == found["data"]["name"] == "mine"
@@ -218,6 +219,7 @@ def test_a_run_through_the_doors(run):
     assert found["mean"] > 0.5  # chance is a third
 
 
+@pytest.mark.slow
 def test_what_a_model_of_texts_is_not_judged_on(run, encoder, monkeypatch):
     plain = find.load
 
@@ -243,6 +245,7 @@ def test_the_fingerprint_is_that_of_texts(own, encoder):
     assert one.fingerprint != other.fingerprint
 
 
+@pytest.mark.slow
 def test_adapting_to_texts(run):
     model = adapt.load(run)
     few = {"card": ["my card"], "please": ["please where", "please where"]}
@@ -258,6 +261,7 @@ def test_adapting_to_texts(run):
     refused(lambda: model.adapt({"a": [], "b": ["x"]}), "'a' has no examples")
 
 
+@pytest.mark.slow
 def test_frozen_parameters_stay(own, encoder, tmp_path):
     """The frozen encoder and nearest prototypes: what all must beat."""
     workdir = tmp_path / "frozen"

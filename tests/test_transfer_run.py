@@ -56,6 +56,7 @@ def arguments(tree, workdir, **more):
     return tiny.arguments(tree, workdir, **values)
 
 
+@pytest.mark.slow
 def test_few_shot_and_zero_shot_through_the_doors(run, tmp_path, capsys):
     few = json.loads((run / "result.json").read_text())
     assert few["benchmark"] == few["data"]["domain"] == "hate-ar"
@@ -94,6 +95,7 @@ def test_few_shot_and_zero_shot_through_the_doors(run, tmp_path, capsys):
     assert "on hatecheck-nl" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_gold_labels_of_the_target_are_never_seen(run, tree, monkeypatch):
     """Other gold labels change what precision says, and nothing else."""
     said = []
@@ -131,6 +133,7 @@ def test_gold_labels_of_the_target_are_never_seen(run, tree, monkeypatch):
     assert (first[0] != first[1]).any()
 
 
+@pytest.mark.slow
 def test_precision_is_that_of_pseudo_labels(run, monkeypatch):
     found = evaluate.evaluate(run, overrides=ROUNDS)
     assert all(0 <= r["precision"] <= 1 for r in found["self_training"])
@@ -166,6 +169,7 @@ def test_auxiliary_texts_are_of_all_training_languages(tree):
     assert (batch.inputs != other.inputs).any()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_judged(run):
     def judged(**more):
         pairs = [(f"eval.{k}", v) for k, v in more.items()]
@@ -178,6 +182,7 @@ def test_what_cannot_be_judged(run):
     refused(lambda: evaluate.evaluate(run, overrides=other), "data.test")
 
 
+@pytest.mark.slow
 def test_a_model_of_named_classes_adapts_by_name(run):
     model = adapt.load(run)
     good, bad = hate_tree.GOOD, hate_tree.BAD

@@ -49,7 +49,11 @@ OTHERS = [x for x in PRESETS if x not in (*OF_DOMAINS, *OF_NAMES)]
 
 @pytest.mark.parametrize(
     ("system", "deep"),
-    [*((x, False) for x in OTHERS), ("htmaml", True), ("mmaml", True)],
+    [
+        *((x, False) for x in OTHERS),
+        pytest.param("htmaml", True, marks=pytest.mark.slow),
+        pytest.param("mmaml", True, marks=pytest.mark.slow),
+    ],
 )
 def test_every_other_system_has_a_meta_gradient(system, deep):
     """Shapes alone: nothing is compiled."""
@@ -233,6 +237,7 @@ def test_a_residual_level_adds_what_it_is_given():
     assert set(params) - set(plain) == {"conv_down0_by"}
 
 
+@pytest.mark.slow
 def test_coarse_levels_answer_for_the_middle_of_each_cell():
     """Levels that say the same everywhere have the loss of that answer."""
     more = {"net.blocks": 4, "data.side": 16, "inner.steps": 0}

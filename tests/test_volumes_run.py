@@ -26,6 +26,7 @@ def run(tmp_path_factory):
     return root / "run"
 
 
+@pytest.mark.slow
 def test_results_tell_structures_and_volumes_apart(run):
     found = json.loads((run / "result.json").read_text())
     assert found["metric"] == "dice" and found["benchmark"] == "blocks"
@@ -45,6 +46,7 @@ def test_results_tell_structures_and_volumes_apart(run):
     assert again == pytest.approx(found["mean"], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_sections_are_drawn_of_every_structure(run, capsys):
     evaluate.main([str(run), "--pictures", "--config.eval.finetune=1"])
     drawn = sorted(x.name for x in (run / "pictures").glob("*.png"))
@@ -77,6 +79,7 @@ def test_sections_show_best_median_and_worst():
     assert slices.fullest(masks[0, 0], 2) == 3
 
 
+@pytest.mark.slow
 def test_adapting_to_scans(run, tmp_path):
     """Predictions lie on the grid of their image, however it is stored."""
     model = adapt.load(run)
@@ -105,6 +108,7 @@ def test_adapting_to_scans(run, tmp_path):
     assert written.get_data_dtype() == np.uint8
 
 
+@pytest.mark.slow
 def test_adapting_refuses_what_it_cannot_use(run, tmp_path):
     model = adapt.load(run)
     image, mask = tiny_volumes.scan(0)
@@ -150,6 +154,7 @@ def test_tiles_agree_with_what_needs_none():
     np.testing.assert_allclose(tiled(bright, halves, 8)[0], halves, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_start_may_lack_what_coarse_levels_answer_with(run):
     info, found, config = evaluate.restore(run, "latest")
     config.unlock()

@@ -55,6 +55,7 @@ def model(tmp_path_factory):
     return adapt.load(root / "run")
 
 
+@pytest.mark.slow
 def test_windows_share_a_clip_and_their_logits_are_averaged(
     model, tmp_path, monkeypatch
 ):
