@@ -62,7 +62,9 @@ def meta_gradient(system, mode, steps, double):
         return jax.device_get(jax.jit(jax.grad(mean_loss))(meta, batch))
 
 
-@pytest.mark.parametrize("mode", ["remat", "mixed"])
+@pytest.mark.parametrize(
+    "mode", [pytest.param("remat", marks=pytest.mark.slow), "mixed"]
+)
 @pytest.mark.parametrize(
     ("system", "steps"), [("maml", 2), ("htmaml", 2), ("maml", 10)]
 )
