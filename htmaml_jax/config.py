@@ -38,6 +38,11 @@ NAMED = ("hate",)
 LANGUAGES = ("hate", "xsid")
 # Collections of volumes; "decathlon" is a folder of that form, one's own.
 VOLUMES = ("synthseg", "acdc", "hippocampus", "spinalcord", "decathlon")
+# Collections of sounds and pictures; "clips" are one's own.
+PICTURES = (
+    *("auto", "esc50-pack", "esc50", "esc10", "clips", "synthetic-calls"),
+    *("omniglot", "commands", "brains"),
+)
 # Both were taken from one collection and share texts, but no class names.
 ONE_SOURCE = {"hwu64", "liu"}
 NGRAMS = "ngrams"  # the built-in encoder of texts
@@ -185,6 +190,22 @@ def set_field(config: ConfigDict, path: str, text: str) -> None:
             f"{text!r} is not."
         )
     put(config, path, new)
+
+
+def refuse_unknown(name: str) -> None:
+    """Refuses a `data.name` that names no data, or what cannot be joined."""
+    parts = name.split("+")
+    alone, together = (*KINDS, *TEXTS), (*PICTURES, *VOLUMES)
+    for part in parts:
+        if part in together or (part in alone and len(parts) == 1):
+            continue
+        close = difflib.get_close_matches(part, [*alone, *together], 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise UserError(
+            f"data.name {part!r} is unknown; {hint}choose from "
+            f"{', '.join((*PICTURES, *KINDS, *TEXTS, *VOLUMES))}, or several "
+            "of pictures and sounds, or of volumes, with '+' between them."
+        )
 
 
 def form(data: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 FIELDS: dict[str, Any] = {
     "system": "",
     "data": {
-        "name": "auto",  # or one of data.find.NAMES
+        "name": "auto",  # or one of those in config.py
         "dir": "",  # where to look first; see README for the order
         "download": False,  # agree to fetch the original archive
         "split": "animals",  # or another of data.esc.SPLITS

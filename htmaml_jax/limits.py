@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from htmaml_jax import limits_of_fields, limits_of_names
 from htmaml_jax import limits_of_volumes as volumes
-from htmaml_jax.config import NAMED, flat, form, needs_domain
+from htmaml_jax.config import NAMED, flat, form, needs_domain, refuse_unknown
 from htmaml_jax.errors import UserError
 
 # What the examples of a data set need: net.kind and net.output.
@@ -35,6 +35,7 @@ def check(config: ConfigDict) -> None:
     """Refuses values that cannot work, in a sentence."""
     fields = flat(config)
     limits_of_fields.check(fields)
+    refuse_unknown(config.data.name)
     volumes.check(config)
     _check_slots(config)
     convolves = config.net.kind == "conv"

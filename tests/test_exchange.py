@@ -198,6 +198,8 @@ def test_terms_reach_the_network_and_the_metrics():
         ("outer.joint_until=1.0", ("outer.joint_until", "below 1")),
         ("pretrain.drop=0.5", ("pretrain.drop is for n-grams",)),
         ("net.norm=instance", ("for net.kind=unet",)),
+        ("data.name=clinc15", ("'clinc15' is unknown", "mean 'clinc150'?")),
+        ("data.name=brains+liu", ("'liu' is unknown",)),
         ("net.deep=True", ("for net.kind=unet",)),
     ],
 )

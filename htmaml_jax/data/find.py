@@ -37,10 +37,8 @@ from htmaml_jax.data.table import Table
 from htmaml_jax.episode import Batch, Episode
 from htmaml_jax.errors import UserError
 
-CLIPS = ("auto", "esc50-pack", "esc50", "esc10", "clips", "synthetic-calls")
 # Readers of one folder each, which they know by its name or what is in it.
 READERS = {"omniglot": omniglot, "commands": commands, "brains": brains}
-NAMES = (*CLIPS, *READERS, *FAMILIES, *configs.TEXTS, *configs.VOLUMES)
 _ESC = ("auto", "esc50-pack", "esc50", "esc10")
 
 
@@ -56,15 +54,8 @@ def load(data: Any) -> Table | Functions:
         return FAMILIES[data.name]
     if data.name in configs.TEXTS:
         return _texts(data)
+    configs.refuse_unknown(data.name)
     names = data.name.split(mixture.SIGN)
-    for name in names:
-        alone = name in (*FAMILIES, *configs.TEXTS)
-        if name not in NAMES or (alone and len(names) > 1):
-            raise UserError(
-                f"data.name {name!r} is unknown; choose from "
-                f"{', '.join(NAMES)}, or several of pictures and sounds, or of "
-                f"volumes, with {mixture.SIGN!r} between them."
-            )
     same = [name for name in names if name in _ESC]
     if len(same) > 1 or len(set(names)) < len(names):
         raise UserError(
