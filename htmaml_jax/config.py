@@ -199,6 +199,11 @@ def refuse_unknown(name: str) -> None:
     for part in parts:
         if part in together or (part in alone and len(parts) == 1):
             continue
+        if part in alone:
+            raise UserError(
+                f"data.name={name}: {part!r} is joined with nothing; only "
+                "pictures and sounds are, or volumes. Name it alone."
+            )
         close = difflib.get_close_matches(part, [*alone, *together], 1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise UserError(

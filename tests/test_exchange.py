@@ -199,7 +199,7 @@ def test_terms_reach_the_network_and_the_metrics():
         ("pretrain.drop=0.5", ("pretrain.drop is for n-grams",)),
         ("net.norm=instance", ("for net.kind=unet",)),
         ("data.name=clinc15", ("'clinc15' is unknown", "mean 'clinc150'?")),
-        ("data.name=brains+liu", ("'liu' is unknown",)),
+        ("data.name=brains+liu", ("'liu' is joined with nothing",)),
         ("net.deep=True", ("for net.kind=unet",)),
     ],
 )
