@@ -150,7 +150,7 @@ def test_pictures_of_two_sizes_are_refused():
     ("name", "domains", "text"),
     [
         ("omniglot+brain", 2, "'brain' is unknown"),
-        ("omniglot+modes2", 2, "'modes2' is unknown"),
+        ("omniglot+modes2", 2, "'modes2' is joined with nothing"),
         ("brains+brains", 2, "holds the same classes twice"),
         ("esc50+esc10", 2, "holds the same classes twice"),
         ("brains", 1, "no brains data: give --config.data.dir"),
