@@ -10,7 +10,7 @@ import jax
 from htmaml_jax import cli, evaluate, starts, systems
 from htmaml_jax.data import find
 from htmaml_jax.nets import conv
-from htmaml_jax.run import hosts, joint, judging, machine
+from htmaml_jax.run import hosts, joint, judging, logs, machine
 from htmaml_jax.run import mesh as meshes
 from htmaml_jax.run import workdir as workdirs
 
@@ -103,7 +103,7 @@ class Domain(NamedTuple):
       facts: see `evaluate.facts`.
       learner: its system.
       shared: arrays of its episode source.
-      pieces: iterator over what the steps are given.
+      pieces: timed iterator over what the steps are given.
       gradient: compiled (meta, key, step, shared, pieces) -> (gradient,
         metrics).
       validate: meta -> metric of validation episodes.
@@ -114,7 +114,7 @@ class Domain(NamedTuple):
     facts: dict[str, Any]
     learner: Any
     shared: Any
-    pieces: Any
+    pieces: logs.Timed
     gradient: Callable
     validate: Callable
     record: dict[str, Any]
@@ -153,12 +153,13 @@ def open_domain(
     # A part of a run of several domains.
     known = record_of(config, facts, chunk=chunk, part=name)
     place = jax.process_index(), jax.process_count()
+    drawn = source.pieces(begun * tasks, tasks, *place)
     domain = Domain(
         config,
         facts,
         learner,
         meshes.replicate(mesh, source.shared),
-        source.pieces(begun * tasks, tasks, *place),
+        logs.Timed(meshes.shard(mesh, x) for x in drawn),
         gradient,
         validate,
         known,

@@ -151,16 +151,17 @@ def train(config: Any, workdir: epath.Path) -> dict[str, dict]:
     stop = signals.Stop(saved)
     every = max(1, round(config.train.val_every * steps))
     waiting: list[dict] = []
-    clock, drawing = time.monotonic(), 0.0
+    clock = time.monotonic()
     with contextlib.closing(log), contextlib.closing(bar):
         for at in range(begun + 1, steps + 1):
             gradients, losses, line = {}, {}, {}
             for name, d in domains.items():
-                asked = time.monotonic()
-                piece = meshes.shard(mesh, next(d.pieces))
-                drawing += time.monotonic() - asked
                 gradients[name], metrics = d.gradient(
-                    joint.meta_of(state, name), key, state.step, d.shared, piece
+                    joint.meta_of(state, name),
+                    key,
+                    state.step,
+                    d.shared,
+                    next(d.pieces),
                 )
                 losses[name] = metrics["objective"]
                 line |= {f"{name}/{k}": v for k, v in metrics.items()}
@@ -183,7 +184,9 @@ def train(config: Any, workdir: epath.Path) -> dict[str, dict]:
                 [line[f"train/{name}/loss"] for name in domains]
             )
             # At most this share of the time the device waits for data.
-            line["train/data_share"] = drawing / (time.monotonic() - clock)
+            took = time.monotonic() - clock
+            waited = sum(d.pieces.seconds() for d in domains.values())
+            line["train/data_share"] = waited / took
             bar.show(at, line["train/loss"], line["train/loss"])
             scores = {}
             if judged:
@@ -194,7 +197,7 @@ def train(config: Any, workdir: epath.Path) -> dict[str, dict]:
                 said = ", ".join(f"{k} {x:.3f}" for k, x in scores.items())
                 bar.say(f"step {at}: validation {said}")
             seconds += time.monotonic() - clock
-            clock, drawing = time.monotonic(), 0.0
+            clock = time.monotonic()
             log.write(at, line | {"train/seconds": seconds})
             for name, score in scores.items():
                 d = domains[name]

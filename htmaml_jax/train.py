@@ -132,10 +132,11 @@ def train(config, workdir: epath.Path) -> dict:
 
     # --------------------------------------------------------------- steps
     place = jax.process_index(), jax.process_count()
-    pieces = source.pieces(begun * tasks, tasks, *place)
-    piece = next(pieces)
-    pieces = itertools.chain([piece], pieces)
-    example = (state, key, shared, meshes.shard(mesh, piece))
+    drawn = source.pieces(begun * tasks, tasks, *place)
+    piece = meshes.shard(mesh, next(drawn))
+    rest = (meshes.shard(mesh, x) for x in drawn)
+    pieces = logs.Timed(itertools.chain([piece], rest))
+    example = (state, key, shared, piece)
 
     @functools.cache
     def compiled(chunk: int):
@@ -181,13 +182,10 @@ def train(config, workdir: epath.Path) -> dict:
     stop = signals.Stop(saved)
     every = max(1, round(config.train.val_every * steps))
     waiting: list[dict] = []
-    clock, drawing = time.monotonic(), 0.0
+    clock = time.monotonic()
     with contextlib.closing(log), contextlib.closing(bar):
         for at in range(begun + 1, steps + 1):
-            asked = time.monotonic()
-            piece = meshes.shard(mesh, next(pieces))
-            drawing += time.monotonic() - asked
-            state, metrics = train_step(state, key, shared, piece)
+            state, metrics = train_step(state, key, shared, next(pieces))
             waiting.append(metrics)
             judged = at % every == 0 or at == steps
             leave = stop.asked(at) if at < steps else None
@@ -204,14 +202,15 @@ def train(config, workdir: epath.Path) -> dict:
                     for k in values[0]
                 }
                 # At most this share of the time the device waits for data.
-                line["train/data_share"] = drawing / (time.monotonic() - clock)
+                took = time.monotonic() - clock
+                line["train/data_share"] = pieces.seconds() / took
                 bar.show(at, line["train/loss"], line[f"train/{metric}"])
                 if judged:
                     scores = validate(state.meta)
                     held_out = float(scores.mean())
                     line[f"validation/{metric}"] = held_out
                 seconds += time.monotonic() - clock
-                clock, drawing = time.monotonic(), 0.0
+                clock = time.monotonic()
                 log.write(at, line | {"train/seconds": seconds})
                 if judged and better * (held_out - best[metric]) > 0:
                     best = {"step": at, metric: held_out}

@@ -305,6 +305,7 @@ def test_a_head_of_prototypes_is_made_of_transformed_features(sharpness):
         logits = learner.predict(
             learner.adapt(meta, support), support.inputs, support.mask
         )
+    inside, outside, logits = map(np.asarray, (inside, outside, logits))
     members = np.eye(WAY)[support.targets]
     means = members.T @ inside / members.sum(0)[:, None]
     assert np.max(np.abs(inside - outside)) > 1e-3

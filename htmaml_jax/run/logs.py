@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterable, Iterator
 
 import tqdm
 from etils import epath
@@ -107,6 +108,26 @@ def read(path: epath.Path) -> list[dict]:
     return lines
 
 
+class Timed(Iterator):
+    """An iterator that counts how long its caller waited for items."""
+
+    def __init__(self, items: Iterable):
+        """Wraps `items`; nothing is drawn ahead of time."""
+        self._items, self._seconds = iter(items), 0.0
+
+    def __next__(self):
+        asked = time.monotonic()
+        try:
+            return next(self._items)
+        finally:
+            self._seconds += time.monotonic() - asked
+
+    def seconds(self) -> float:
+        """Returns the seconds waited since this was last asked."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
+
+
 class Progress:
     """A bar on a terminal, a line now and then elsewhere."""
 
@@ -143,7 +164,7 @@ class Progress:
             self._line = time.monotonic()
             self.say(
                 f"{self._name} step {step}/{self._last} {text}, "
-                f"{left / 60:.1f} min left"
+                f"{left / 60:.1f} min left at this pace"
             )
 
     def say(self, text: str) -> None:
