@@ -16,6 +16,7 @@ from htmaml_jax import evaluate
 from htmaml_jax.config import flat, form
 from htmaml_jax.data import sentence
 from htmaml_jax.errors import UserError
+from htmaml_jax.nets import unet
 from htmaml_jax.run import checkpoints, joint
 from htmaml_jax.run import workdir as workdirs
 
@@ -77,9 +78,8 @@ def base(meta: Any, config: Any, splits: Any) -> Any:
         )
     found, own = found["base"], meta["base"]
     same = all(old.net[x] == config.net[x] for x in ("norm", "length"))
-    # What coarse levels answer with is for training alone.
     plain, wanted = (
-        {k: x for k, x in net["body"].items() if not k.startswith("deep")}
+        {k: x for k, x in net["body"].items() if not k.startswith(unet.COARSE)}
         for net in (found, own)
     )
     if shapes(plain) != shapes(wanted) or not same:

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from htmaml_jax.nets.conv import Conv, max_pool
 from htmaml_jax.nets.norm import Norm
 
+COARSE = "deep"  # how layers begin that answer in training alone
+
 
 class UNetBody(nn.Module):
     """U-Net without its last layer.
@@ -84,7 +86,7 @@ class UNetBody(nn.Module):
             x = jnp.concatenate([skips[level], x], -1)
             x = block(x, level, f"up{level}")
             if self.deep and level:
-                coarse = self._conv(self.base, (1, 1, 1), f"deep{level}")
+                coarse = self._conv(self.base, (1, 1, 1), f"{COARSE}{level}")
                 self.sow("levels", f"level{level}", coarse(x))
         if self.blocks:
             x = self._conv(8 * self.base, (1, 1, 1), "conv_voxels")(x)
