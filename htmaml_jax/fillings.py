@@ -65,8 +65,10 @@ def body(config: Any, bert: Bert | None = None) -> nn.Module:
 
 def network(config: Any, columns: int, bert: Bert | None = None) -> nn.Module:
     """Returns the base network with so many outputs; see `body`."""
-    classes = PROBLEMS[config.net.output].classes
-    return Headed(body(config, bert), columns, zero_head=classes)
+    # What prototypes are added to begins with them alone.
+    zero = PROBLEMS[config.net.output].classes
+    zero |= config.hyper.head == "prototype"
+    return Headed(body(config, bert), columns, zero_head=zero)
 
 
 def encoder(config: Any) -> nn.Module | None:

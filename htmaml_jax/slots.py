@@ -140,7 +140,7 @@ class Slots:
         shared = self.spread(base)
         grouped = hyper.head == "prototype" and self.problem.grouped
         if grouped and not self.generates:
-            shared["head"] = self.prototypes(base, support, shuffle)
+            shared["head"] = self.made_head(shared, base, support, shuffle)
         theta, rest, loss, fade = shared, {}, 0.0, 1.0
         if self.generates:
             seen = support if read is None else read
@@ -154,7 +154,7 @@ class Slots:
             if grouped:
                 # Means of the features that this task will be judged by:
                 # those of the transformed body.
-                shared["head"] = self.prototypes(theta, support, shuffle)
+                shared["head"] = self.made_head(shared, theta, support, shuffle)
                 theta = {**theta, "head": transform(shared)["head"]}
             if hyper.blend:
                 # MAML first, then the generator bit by bit (HyperMAML).
@@ -254,6 +254,17 @@ class Slots:
         if shuffle is None:
             return ()
         return False, mixing.shuffling(shuffle, [support], self.way)
+
+    def made_head(self, shared, base, support, shuffle):
+        """Makes a head from prototypes; of voxels it adds to what is learned.
+
+        A structure has something in common with others, which a learned
+        column knows (MAML's); classes have nothing but their examples.
+        """
+        made = self.prototypes(base, support, shuffle)
+        if self.problem.classes:
+            return made
+        return jax.tree.map(jnp.add, shared["head"], made)
 
     def prototypes(self, base, support, shuffle=None):
         """Makes a head from class means, or from both sides of a mask."""

@@ -199,6 +199,29 @@ def test_a_head_from_both_sides_of_a_mask_is_the_nearer_prototype():
     np.testing.assert_allclose(found[..., 0], back - front, rtol=1e-4)
 
 
+def test_what_structures_have_in_common_is_added_to_prototypes():
+    """At first there is nothing; protonet has no generator to change it."""
+    config = config_of("protonet", **{"hyper.sharpness": 3.0})
+    learner = systems.build(config, 1)
+    rng = np.random.default_rng(0)
+    blank = find.blank_episode(config.data)
+    support = blank.support._replace(
+        inputs=rng.normal(size=blank.support.inputs.shape).astype("f4"),
+        targets=rng.integers(0, 2, blank.support.targets.shape),
+        mask=np.ones_like(blank.support.mask),
+    )
+    meta = learner.init(jax.random.key(0), blank)
+    made = learner.prototypes(meta["base"], support)
+    head = learner.start(meta, support, 0).theta["head"]
+    jax.tree.map(np.testing.assert_array_equal, head, made)
+    assert np.abs(made["kernel"]).max() > 0.01
+    common = jax.tree.map(lambda x: x + 0.5, meta["base"]["head"])
+    meta["base"]["head"] = common
+    head = learner.start(meta, support, 0).theta["head"]
+    expected = jax.tree.map(lambda x: x + 0.5, made)
+    jax.tree.map(np.testing.assert_array_equal, head, expected)
+
+
 def test_masks_shrink_to_shares():
     masks = np.zeros((1, 4, 4, 4), int)
     masks[0, 0, 0, 0] = masks[0, 2:, 2:, 2:] = 1
