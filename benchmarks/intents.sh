@@ -51,6 +51,10 @@ for system in prototype protonet htmaml $rivals; do
     words+=("$system+ngrams:data.encoder=ngrams")
 done
 fold 1 "${words[@]}"
+# From some languages to others.
+SHOTS="1 5" benchmarks/compare.sh \
+    configs/intent.py:data.name=xsid,data.encoder=ngrams intent-xsid \
+    prototype protonet htmaml maml
 # Folds and seeds of HT-MAML and its closest rival.
 SEEDS=0
 for k in 3 4 5; do
