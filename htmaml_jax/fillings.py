@@ -65,9 +65,10 @@ def body(config: Any, bert: Bert | None = None) -> nn.Module:
 
 def network(config: Any, columns: int, bert: Bert | None = None) -> nn.Module:
     """Returns the base network with so many outputs; see `body`."""
+    problem = PROBLEMS[config.net.output]
     # What prototypes are added to begins with them alone.
-    zero = PROBLEMS[config.net.output].classes
-    zero |= config.hyper.head == "prototype"
+    made = problem.grouped and config.hyper.head == "prototype"
+    zero = problem.classes or made
     return Headed(body(config, bert), columns, zero_head=zero)
 
 
