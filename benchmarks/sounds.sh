@@ -37,11 +37,13 @@ rows $meta esc50-metaaudio protonet tapt
 
 # What hardens training and what helps the task embedding, one at a time.
 rows $meta esc50-metaaudio \
-    htmaml+mix:outer.mix=0.5 \
-    htmaml+shuffle-mix:outer.mix=0.5,outer.shuffle=0.5 \
+    htmaml+no-mix:outer.mix=0.0 \
+    htmaml+auxiliary-no-mix:outer.mix=0.0,outer.auxiliary=0.1 \
+    htmaml+shuffle:outer.shuffle=0.5 \
     htmaml+exchange:outer.exchange.kind=class \
-    htmaml+exchange-tasks:outer.exchange.kind=task \
-    htmaml+auxiliary:outer.auxiliary=0.1
+    htmaml+exchange-tasks:outer.exchange.kind=task
+# What HT-MAML alone has by default.
+rows $meta esc50-metaaudio tapt+mix:outer.mix=0.5
 own=runs/esc50-metaaudio-pretrained
 mkdir -p runs
 exec 7> $own.lock

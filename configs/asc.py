@@ -49,7 +49,7 @@ def tune(c):
     if c.outer.objective == "meta" and c.outer.gradient != "reptile":
         c.outer.joint_until = 0.66
     if c.system == "htmaml":
-        c.hyper.head, c.inner.size = "prototype", 0.01
+        c.hyper.head, c.inner.size, c.outer.mix = "prototype", 0.01, 0.5
         c.hyper.rules = (("body/norm.*", "affine"),)
     if c.hyper.head == "prototype":
         c.hyper.sharpness = 3.0
