@@ -66,7 +66,12 @@ def meta_gradient(system, mode, steps, double):
     "mode", [pytest.param("remat", marks=pytest.mark.slow), "mixed"]
 )
 @pytest.mark.parametrize(
-    ("system", "steps"), [("maml", 2), ("htmaml", 2), ("maml", 10)]
+    ("system", "steps"),
+    [
+        ("maml", 2),
+        pytest.param("htmaml", 2, marks=pytest.mark.slow),
+        pytest.param("maml", 10, marks=pytest.mark.slow),
+    ],
 )
 def test_exact_modes_agree(system, steps, mode):
     """Ten steps run as a scan, two unrolled."""
