@@ -27,13 +27,14 @@ rows() {
 meta=${sounds}split=metaaudio,
 export SEEDS=0
 SERIES="best latest" SHOTS="1 5" first $sounds esc50-animals
-SHOTS="1 5" rows $sounds esc50-animals htmaml maml protonet tapt mmaml
+SHOTS="1 5" rows $sounds esc50-animals htmaml maml protonet tapt mmaml \
+    htmaml+no-mix:outer.mix=0.0
 for SEEDS in 0 1 2; do
     SERIES="best latest" first $meta esc50-metaaudio
-    rows $meta esc50-metaaudio htmaml maml
+    rows $meta esc50-metaaudio htmaml tapt
 done
 SEEDS=0
-rows $meta esc50-metaaudio protonet tapt
+rows $meta esc50-metaaudio maml protonet
 
 # What hardens training and what helps the task embedding, one at a time.
 rows $meta esc50-metaaudio \

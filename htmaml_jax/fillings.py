@@ -63,12 +63,16 @@ def body(config: Any, bert: Bert | None = None) -> nn.Module:
     )
 
 
+def makes_head(config: Any) -> bool:
+    """Returns whether prototypes are added to the head, for each task."""
+    grouped = PROBLEMS[config.net.output].grouped
+    return grouped and config.hyper.head == "prototype"
+
+
 def network(config: Any, columns: int, bert: Bert | None = None) -> nn.Module:
     """Returns the base network with so many outputs; see `body`."""
-    problem = PROBLEMS[config.net.output]
-    # What prototypes are added to begins with them alone.
-    made = problem.grouped and config.hyper.head == "prototype"
-    zero = problem.classes or made
+    # A head that prototypes are added to begins with them alone.
+    zero = PROBLEMS[config.net.output].classes or makes_head(config)
     return Headed(body(config, bert), columns, zero_head=zero)
 
 

@@ -138,9 +138,16 @@ class Slots:
                 for k, x in learned.items()
             }
         shared = self.spread(base)
-        grouped = hyper.head == "prototype" and self.problem.grouped
-        if grouped and not self.generates:
-            shared["head"] = self.made_head(shared, base, support, shuffle)
+        made = fillings.makes_head(self.config)
+
+        def with_prototypes(params):
+            # The learned head knows what all structures have in common; what
+            # all classes share, zeros, cancels in the softmax.
+            prototypes = self.prototypes(params, support, shuffle)
+            return jax.tree.map(jnp.add, shared["head"], prototypes)
+
+        if made and not self.generates:
+            shared["head"] = with_prototypes(base)
         theta, rest, loss, fade = shared, {}, 0.0, 1.0
         if self.generates:
             seen = support if read is None else read
@@ -151,10 +158,9 @@ class Slots:
                 return self.transform(meta["hyper"], task, params, key)
 
             theta = transform(shared)
-            if grouped:
-                # Means of the features that this task will be judged by:
-                # those of the transformed body.
-                shared["head"] = self.made_head(shared, theta, support, shuffle)
+            if made:
+                # Queries are judged by features of the transformed body.
+                shared["head"] = with_prototypes(theta)
                 theta = {**theta, "head": transform(shared)["head"]}
             if hyper.blend:
                 # MAML first, then the generator bit by bit (HyperMAML).
@@ -255,25 +261,13 @@ class Slots:
             return ()
         return False, mixing.shuffling(shuffle, [support], self.way)
 
-    def made_head(self, shared, base, support, shuffle):
-        """Makes a head from prototypes; of voxels it adds to what is learned.
-
-        A structure has something in common with others, which a learned
-        column knows (MAML's); classes have nothing but their examples.
-        """
-        made = self.prototypes(base, support, shuffle)
-        if self.problem.classes:
-            return made
-        return jax.tree.map(jnp.add, shared["head"], made)
-
     def prototypes(self, base, support, shuffle=None):
         """Makes a head from class means, or from both sides of a mask."""
         more = self.shuffled_by(shuffle, support)
         features = self.features(base, support, *more)
         sharpness = self.config.hyper.sharpness
-        if self.problem.classes:
-            return heads.prototypes(features, support, self.way, sharpness)
-        return heads.contrast(features, support, self.way, sharpness)
+        make = heads.prototypes if self.problem.classes else heads.contrast
+        return make(features, support, self.way, sharpness)
 
     def extra(self, start, support):
         """Numbers about weights and support gradients, where asked for.
