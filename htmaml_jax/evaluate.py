@@ -83,7 +83,7 @@ def evaluate(
     from htmaml_jax import domain, outside, transfer
     from htmaml_jax.data import find, sources
     from htmaml_jax.data.table import Scale
-    from htmaml_jax.run import judging, machine
+    from htmaml_jax.run import judging, logs, machine
     from htmaml_jax.run import mesh as meshes
     from htmaml_jax.run import workdir as workdirs
 
@@ -120,7 +120,8 @@ def evaluate(
             info["chunk"],
             functools.partial(surfaces.answers, learner) if volumes else None,
         )
-        values = judge(meshes.replicate(mesh, meta))
+        tell = logs.waiting(f"{judged.split} tasks", count)
+        values = judge(meshes.replicate(mesh, meta), tell)
         if volumes:
             values, found, truth = values
             about = part, shape, judged.seed, judged.split, count

@@ -131,21 +131,23 @@ def _check_slots(config):
         ),
         (
             pictures and (outer.augment.drop or outer.augment.noise),
-            "outer.augment.drop and outer.augment.noise are for texts",
+            "outer.augment.drop and outer.augment.noise are not for pictures; "
+            "set both to 0.0",
         ),
         (
             examples != "ngrams" and config.pretrain.drop,
-            "pretrain.drop is for n-grams",
+            "pretrain.drop is for n-grams; set it to 0.0",
         ),
         (
             examples == "vectors"
             and any(outer.augment[name] for name in _OF_PICTURES),
-            f"outer.augment.{', '.join(_OF_PICTURES)} are for pictures",
+            f"outer.augment.{', '.join(_OF_PICTURES)} are for pictures; set "
+            "them to 0.0",
         ),
         (
             examples == "ngrams"
             and any(x for name, x in outer.augment.items() if name != "drop"),
-            "of outer.augment only drop is for n-grams",
+            "of outer.augment only drop is for n-grams; set the rest to 0.0",
         ),
         (
             examples == "tokens" and any(outer.augment.values()),
@@ -158,7 +160,8 @@ def _check_slots(config):
         (
             not pictures and hardened,
             "outer.auxiliary, outer.exchange, outer.shuffle and outer.mix are "
-            "for sounds and pictures",
+            "for sounds and pictures; set the numbers to 0.0 and "
+            "outer.exchange.kind=none",
         ),
         (
             mixed and net.blocks < 2,
@@ -200,7 +203,8 @@ def _check_slots(config):
         ),
         (
             examples not in ("pictures", "volumes") and embed.body == "own",
-            "embed.body=own is for sounds, pictures and volumes",
+            "embed.body=own is for sounds, pictures and volumes; set "
+            "embed.body=base",
         ),
         (
             embed.pretrained

@@ -24,6 +24,7 @@ def make_judge(
 ) -> Callable[[Any], Any]:
     """Makes meta -> metrics [episodes] of a source's first episodes.
 
+    It tells a second argument, if given, how many it has after each block.
     `chunk` tasks at a time went through training, which takes more memory.
     `asked` is what `step.make_eval_step` is to ask instead of the metric.
     """
@@ -35,13 +36,15 @@ def make_judge(
     )
     shared = meshes.replicate(mesh, source.shared)
 
-    def judge(meta):
+    def judge(meta, tell=None):
         values = []
         place = jax.process_index(), jax.process_count()
         pieces = source.pieces(0, block, *place)
         while len(values) * block < episodes:
             piece = meshes.shard(mesh, next(pieces))
             values.append(jax.device_get(run(meta, shared, piece)))
+            if tell:
+                tell(min(len(values) * block, episodes))
         return jax.tree.map(lambda *x: np.concatenate(x)[:episodes], *values)
 
     return judge

@@ -7,13 +7,15 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import tqdm
 from etils import epath
 
 from htmaml_jax import files
 from htmaml_jax.errors import UserError
+
+_QUIET = 15.0  # seconds between lines that say how far it is
 
 
 class Silent:
@@ -128,6 +130,23 @@ class Timed(Iterator):
         return seconds
 
 
+def waiting(what: str, count: int) -> Callable[[int], None]:
+    """Makes done -> None, which prints how far it is if that takes long."""
+    start = line = time.monotonic()
+
+    def tell(done):
+        nonlocal line
+        now = time.monotonic()
+        if now - line > _QUIET and done < count:
+            line, left = now, (now - start) / done * (count - done)
+            print(
+                f"{done}/{count} {what}, {left / 60:.1f} min left at this pace",
+                flush=True,
+            )
+
+    return tell
+
+
 class Progress:
     """A bar on a terminal, a line now and then elsewhere."""
 
@@ -159,7 +178,7 @@ class Progress:
         text += f"{speed:.1f} episodes/s"
         self._bar.set_postfix_str(text, refresh=False)
         self._bar.update(step - self._bar.n)
-        late = time.monotonic() - self._line > 15 or step == self._last
+        late = time.monotonic() - self._line > _QUIET or step == self._last
         if self._bar.disable and late:
             self._line = time.monotonic()
             self.say(
