@@ -47,6 +47,11 @@ _COMMON = (
     "run.seed",
     "run.devices",
 )
+# What else a domain takes from the common config, where that says something.
+_PASSED = ("data.loader", "data.download", "run.chunk", "run.lowering")
+# What is of the update of all, or of the trunk's optimizer.
+_OWN = ("joint.", "train.", "log.", "outer.rate", "outer.warmup")
+_OWN += ("outer.floor", "outer.clip", "outer.decay", "outer.frozen")
 
 
 def configs_of(config: Any) -> dict[str, Any]:
@@ -66,9 +71,19 @@ def configs_of(config: Any) -> dict[str, Any]:
             f"called trunk, doubt or all; joint has {', '.join(wanted)}."
         )
     fields = configs.flat(config)
+    plain = configs.parse(configs.default(), f"system={config.system}")
+    said = [k for k, x in configs.flat(plain).items() if x != fields[k]]
+    lost = [k for k in said if not k.startswith((*_OWN, *_COMMON, *_PASSED))]
+    if lost:
+        raise UserError(
+            f"each domain takes {', '.join(lost)} from its own config; name "
+            "files that say it in joint.parts, such as "
+            "'configs/asc.py:inner.steps=5'."
+        )
     found = {}
     for name, file in wanted.items():
-        common = [(path, str(fields[path])) for path in _COMMON]
+        taken = [*_COMMON, *(k for k in _PASSED if k in said)]
+        common = [(path, str(fields[path])) for path in taken]
         common += [("system", config.system)]
         found[name], _ = cli.read_config(file, common)
     return found
@@ -101,6 +116,8 @@ def train(config: Any, workdir: epath.Path) -> dict[str, dict]:
     for name, own in configs_of(config).items():
         hosts.say(f"--- {name}")
         old = (record or {}).get("data", {}).get(name)
+        if before := workdirs.read(workdir / name):
+            workdirs.refuse_change(workdir / name, before, own)
         domains[name], metas[name] = domain.open_domain(
             own, name, workdir, begun, old, mesh, key
         )
@@ -112,7 +129,7 @@ def train(config: Any, workdir: epath.Path) -> dict[str, dict]:
     if config.joint.shared:
         readers = {"all": make_optimizer(config.outer, steps)}
     optimizers["trunk"] = readers
-    optimizers["doubt"] = make_optimizer(config.outer, steps)
+    optimizers["doubt"] = joint.doubts()
     state = joint.init(metas, optimizers, config.joint.shared)
     state = meshes.replicate(mesh, state)
     sizes = sum(x.size for x in jax.tree.leaves(state.trunks))
@@ -147,7 +164,7 @@ def train(config: Any, workdir: epath.Path) -> dict[str, dict]:
     if hosts.first():
         log = logs.Log(workdir, begun)
         name = f"{config.system} on {'+'.join(domains)}"
-        bar = logs.Progress(name, begun, steps, tasks * len(domains), "score")
+        bar = logs.Progress(name, begun, steps, tasks * len(domains), "loss")
     stop = signals.Stop(saved)
     every = max(1, round(config.train.val_every * steps))
     waiting: list[dict] = []

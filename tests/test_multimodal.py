@@ -120,15 +120,19 @@ def test_weights():
     found = joint.weights("gradient", doubt, trunks)
     # Both gradients get the mean of the norms 5 and 1.
     np.testing.assert_allclose([found["a"], found["b"]], [0.6, 3.0], rtol=1e-6)
+    # What still learns jointly has none, and must not silence the others.
+    trunks["c"] = {"w": jnp.zeros(3)}
+    found = joint.weights("gradient", doubt, trunks)
+    np.testing.assert_allclose(list(found.values()), [0.6, 3.0, 0], rtol=1e-6)
 
 
 def test_uncertainty_settles_at_the_size_of_the_loss():
     metas = {"a": meta(1.0, 2.0), "b": meta(1.0, 3.0)}
-    optimizers = sgd("a", "b")
+    optimizers = sgd("a", "b") | {"doubt": joint.doubts()}
     state = joint.init(metas, optimizers)
     update = joint.make_update(optimizers, "uncertainty")
     still = {name: jax.tree.map(jnp.zeros_like, metas["a"]) for name in "ab"}
-    for _ in range(300):
+    for _ in range(300):  # as many as the config has
         losses = {"a": jnp.asarray(0.5), "b": jnp.asarray(4.0)}
         state, share = update(state, still, losses)
     found = np.exp([state.doubt["a"], state.doubt["b"]])
@@ -265,6 +269,7 @@ def test_a_third_domain_starts_from_the_trunk(run, root):
         ({"joint__only": "low+middle"}, "joint.only names 'middle'"),
         ({"joint__only": "low"}, "two domains or more"),
         ({"system": "maml"}, "joint.shared=False"),
+        ({"inner__steps": 7}, "takes inner.steps from its own config"),
     ],
 )
 def test_what_cannot_be_trained_together(root, tmp_path, more, words):

@@ -19,6 +19,10 @@ from htmaml_jax.errors import UserError
 from htmaml_jax.hyper.generator import TRUNK
 from htmaml_jax.run import step
 
+# Of Adam on log-variances, numbers of size 1: some dozen updates bring them
+# to the size of their loss, where a meta-rate of 1e-3 takes thousands.
+DOUBT_RATE = 0.05
+
 
 class Joint(NamedTuple):
     """What a joint update changes.
@@ -108,7 +112,8 @@ def weights(
 
     "uncertainty": exp(-s), with s learned on the sum of exp(-s) loss + s
     (Kendall et al., CVPR 2018, §3.2, up to factors of 1/2). "gradient": each
-    gradient is brought to their mean norm.
+    gradient is brought to their mean norm; one that is zero, as while a
+    domain learns jointly, counts neither there nor in the mean of gradients.
 
     Args:
       how: `joint.weigh` of the config.
@@ -119,9 +124,18 @@ def weights(
         return {name: jnp.exp(-doubt[name]) for name in trunks}
     if how == "gradient":
         norms = {name: optax.tree.norm(tree) for name, tree in trunks.items()}
-        mean = sum(norms.values()) / len(norms)
-        return {k: mean / jnp.maximum(x, 1e-12) for k, x in norms.items()}
+        alive = {name: x > 0 for name, x in norms.items()}
+        mean = sum(norms.values()) / jnp.maximum(sum(alive.values()), 1)
+        return {
+            name: jnp.where(alive[name], mean / jnp.where(alive[name], x, 1), 0)
+            for name, x in norms.items()
+        }
     return {name: jnp.ones(()) for name in trunks}
+
+
+def doubts() -> optax.GradientTransformation:
+    """Makes the optimizer of log-variances."""
+    return optax.adam(DOUBT_RATE)
 
 
 def make_gradient(*args: Any) -> Callable:
@@ -147,7 +161,7 @@ def make_update(
         parts = {name: split(g) for name, g in gradients.items()}
         trunks = {name: {"hyper": x} for name, (x, _) in parts.items()}
         share = weights(how, state.doubt, trunks)
-        total = sum(share.values())
+        total = jnp.maximum(sum(share.values()), 1e-12)
         if "all" in state.trunks:
             mean = jax.tree.map(
                 lambda *x: (
