@@ -206,7 +206,7 @@ def load(
     moved = [("data.encoder", encoder)] if encoder else []
     moved += [("eval.finetune", str(finetune))] if finetune else []
     restored = evaluate.restore(epath.Path(workdir), series, moved)
-    _, meta, config = restored
+    info, meta, config = restored
     if needs_domain(config):
         raise UserError(
             f"{workdir} must be told the domain of a task; give a run of "
@@ -215,5 +215,6 @@ def load(
     if config.net.output == "voxels":
         from htmaml_jax.adapt_volumes import VolumeModel
 
-        return VolumeModel(meta, config)
+        window = info["data"]["front_end"].get("window")
+        return VolumeModel(meta, config, window and tuple(window))
     return Model(workdir, restored)

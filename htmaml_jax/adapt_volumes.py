@@ -6,16 +6,16 @@ import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import nibabel
 import numpy as np
 
 from htmaml_jax import evaluate
-from htmaml_jax.data import nifti, paint, together, volumes
+from htmaml_jax.data import cache, nifti, paint, together, volumes
 from htmaml_jax.episode import Batch
 from htmaml_jax.errors import UserError
 
 Path = str | pathlib.Path
 _TILES = 8  # per compiled call
+_MOST = 300  # labels of a mask; an atlas of the brain has some hundred
 
 
 class Segmented(NamedTuple):
@@ -26,31 +26,42 @@ class Segmented(NamedTuple):
       mask: [X, Y, Z] on the image's own grid; 1 is the structure, or of
         several those that were named have their labels.
       probability: [X, Y, Z] float32 of it, or [X, Y, Z, N] of each.
-      affine: [4, 4] of the image.
+      image: where the image lies, without its voxels.
     """
 
     item: pathlib.Path
     mask: np.ndarray
     probability: np.ndarray
-    affine: np.ndarray
+    image: nifti.Volume
+
+    @property
+    def affine(self) -> np.ndarray:
+        """The image's [4, 4], from voxels to mm."""
+        return self.image.affine
 
     def save(self, path: Path) -> None:
         """Writes the mask as NIfTI, to be laid over its image."""
-        nibabel.save(nibabel.Nifti1Image(self.mask, self.affine), path)
+        nifti.save(path, self.mask, self.image)
 
 
 class VolumeModel:
     """A meta-trained model of volumes; made by `adapt.load`."""
 
-    def __init__(self, meta: Any, config: Any):
+    def __init__(
+        self,
+        meta: Any,
+        config: Any,
+        window: tuple[float, float] | None = None,
+    ):
+        """Takes a meta, its config, and the window of its images."""
         self._meta, self._config = meta, config
-        self._side = config.data.side
+        self._side, self._window = config.data.side, window
 
     def adapt(
         self,
         support: Sequence[tuple[Path, Path]],
         label: int | Sequence[int] = 0,
-        spacing: float = 0.0,
+        spacing: float | Sequence[float] = 0.0,
         window: tuple[float, float] | None = None,
     ) -> VolumeSpecialist:
         """Adapts to structures, given as pairs (image, mask) of files.
@@ -59,9 +70,11 @@ class VolumeModel:
           support: a few annotated volumes.
           label: of the structure in the masks; 0: all that is not 0. Or
             those of several, which each volume shows.
-          spacing: size of a cell in mm; 0: such that what is looked for is,
-            on average, half as wide as the cube that the network sees.
-          window: of Hounsfield units, of CT; by default percentiles.
+          spacing: size of a cell in mm, or three, to the right, the front
+            and up; 0: such that what is looked for is, on average, half as
+            wide as the cube that the network sees.
+          window: of intensities; by default that of Hounsfield units in
+            training on CT alone, or else percentiles.
 
         Raises:
           UserError: a file that cannot be used, by name; a mask that does
@@ -76,14 +89,28 @@ class VolumeModel:
             raise UserError(
                 f"label {label} must name labels of masks, each once, and no 0."
             )
+        window = window or self._window
+        if np.min(spacing) < 0 or np.size(spacing) not in (1, 3):
+            raise UserError(
+                f"spacing {spacing} must be one size of a cell in mm, or "
+                "three, none below 0."
+            )
+        if window is not None and not window[0] < window[1]:
+            raise UserError(f"window {window} must be (lowest, highest).")
         pairs = []
         for item in support:
             if not isinstance(item, (tuple, list)) or len(item) != 2:
                 raise UserError(f"{item} is no pair (image, mask).")
             image, mask = map(read_file, item)
             nifti.check_pair(image, mask)
+            drawn = nifti.whole(mask)
+            if (count := len(np.unique(drawn))) > _MOST:
+                raise UserError(
+                    f"{mask.name} has {count} different labels; it seems to "
+                    "be an image. A pair is (image, mask), in this order."
+                )
             found = [
-                mask.data == one if one else mask.data != 0
+                drawn == one if one else drawn != 0
                 for one in labels or (label,)
             ]
             for one, inside in zip(labels or (label,), found, strict=True):
@@ -94,7 +121,7 @@ class VolumeModel:
                         "must."
                     )
             pairs.append((image, found))
-        spacing = spacing or self._fitting(pairs)
+        spacing = spacing if np.all(spacing) else self._fitting(pairs)
         images, masks = [], []
         for image, found in pairs:
             centre = volumes.middle(np.any(found, axis=0), image.affine)
@@ -105,7 +132,7 @@ class VolumeModel:
             masks.append(parts.astype(np.int32))
             if len(together.shown(parts)) < len(found):
                 raise UserError(
-                    f"{image.name}: at a spacing of {spacing:.3g} mm its "
+                    f"{image.name}: at a spacing of {spacing} mm its "
                     "structure is smaller than the network can see, or not "
                     "in its cube; give another spacing."
                 )
@@ -127,7 +154,7 @@ class VolumeModel:
             places = np.argwhere(np.any(found, axis=0))
             cells = places.max(0) - places.min(0) + 1
             widest.append((cells * nifti.spacing_of(image.affine)).max())
-        return float(2 * np.mean(widest) / self._side)
+        return round(float(2 * np.mean(widest) / self._side), 3)
 
 
 class VolumeSpecialist:
@@ -146,9 +173,17 @@ class VolumeSpecialist:
         """Segments whole volumes, each on its own.
 
         Raises:
-          UserError: a file that cannot be used, by name.
+          UserError: a file that cannot be used, by name, before any is
+            segmented.
         """
-        return [self._segment(pathlib.Path(item)) for item in items]
+        if isinstance(items, (str, pathlib.Path)):
+            raise UserError(
+                f"predict needs a list of files, such as [{items}]."
+            )
+        items = [pathlib.Path(item) for item in items]
+        for item in items:
+            read_file(item)
+        return [self._segment(item) for item in items]
 
     def _segment(self, item):
         image = read_file(item)
@@ -157,17 +192,18 @@ class VolumeSpecialist:
         coarse = nifti.sample(bright, image.affine, grid)
         odds = tiled(self._log_odds, coarse, self._side)
         own = nifti.Grid(image.data.shape, image.affine)
+        place = image._replace(data=None)
         odds = [nifti.sample(x, grid.affine, own) for x in odds]
         odds = np.stack(odds, -1).astype(np.float32)
         if self._labels is None:
             odds = odds[..., 0]
             mask = (odds > 0.5).astype(np.uint8)
-            return Segmented(item, mask, odds, image.affine)
+            return Segmented(item, mask, odds, place)
         numbers = np.array([0, *self._labels])
         numbers = numbers.astype(np.min_scalar_type(numbers.max()))
         rest = 1 - odds.sum(-1, keepdims=True)
         likeliest = np.concatenate([rest, odds], -1).argmax(-1)
-        return Segmented(item, numbers[likeliest], odds, image.affine)
+        return Segmented(item, numbers[likeliest], odds, place)
 
 
 def tiled(log_odds, volume: np.ndarray, side: int) -> np.ndarray:
@@ -192,7 +228,8 @@ def tiled(log_odds, volume: np.ndarray, side: int) -> np.ndarray:
     weight = np.maximum(weight, 1e-3)
     total, share = 0.0, np.zeros(volume.shape)
     places = list(_places(volume.shape, side))
-    for first in range(0, len(places), _TILES):
+    calls = cache.show_progress(range(0, len(places), _TILES), desc="tiles")
+    for first in calls:
         mine = places[first : first + _TILES]
         tiles = np.stack([volume[place] for place in mine])
         tiles = paint.standard(np, tiles)[..., None]

@@ -11,6 +11,7 @@ from htmaml_jax.data import nifti
 from htmaml_jax.errors import UserError
 
 STEP = np.diag([2.0, 2.0, 2.0, 1.0])
+COLOURS = [("R", "u1"), ("G", "u1"), ("B", "u1")]
 
 
 def as_bytes(data, affine=STEP):
@@ -47,6 +48,8 @@ def broken(value):
         (b"", "no whole NIfTI"),
         (b"not a volume", "no whole NIfTI"),
         (flat_voxels(), "spacing of"),
+        (as_bytes(noise().astype(np.complex64)), "one real number a voxel"),
+        (as_bytes(np.zeros((4, 4, 4), COLOURS)), "not colours"),
     ],
 )
 def test_what_cannot_be_read_is_named(data, words):
@@ -59,6 +62,15 @@ def test_what_cannot_be_read_is_named(data, words):
 def test_plain_and_compressed_files_are_read():
     data = noise()
     for form in (as_bytes(data), gzip.decompress(as_bytes(data))):
+        volume = nifti.read(form, "one")
+        np.testing.assert_array_equal(volume.data, data)
+        np.testing.assert_allclose(volume.affine, STEP)
+
+
+def test_other_ways_to_store_a_volume_are_read():
+    data = noise()
+    late = nibabel.Nifti2Image(data, STEP).to_bytes()
+    for form in (late, gzip.compress(late), as_bytes(data[..., None])):
         volume = nifti.read(form, "one")
         np.testing.assert_array_equal(volume.data, data)
         np.testing.assert_allclose(volume.affine, STEP)

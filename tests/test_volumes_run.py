@@ -11,10 +11,8 @@ import pytest
 import tiny_volumes
 
 from htmaml_jax import adapt, evaluate, slices, starts, train
-from htmaml_jax.adapt_volumes import tiled
 from htmaml_jax.data import find, sources
 from htmaml_jax.episode import Batch, Episode
-from htmaml_jax.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -106,52 +104,6 @@ def test_adapting_to_scans(run, tmp_path):
     np.testing.assert_allclose(written.affine, affine)
     assert written.shape == image[:, 1:].shape
     assert written.get_data_dtype() == np.uint8
-
-
-@pytest.mark.slow
-def test_adapting_refuses_what_it_cannot_use(run, tmp_path):
-    model = adapt.load(run)
-    image, mask = tiny_volumes.scan(0)
-    good = tiny_volumes.write(tmp_path / "a.nii.gz", image)
-    empty = tiny_volumes.write(tmp_path / "empty.nii.gz", 0 * mask)
-    small = tiny_volumes.write(tmp_path / "small.nii.gz", mask[:5])
-    for support, words in (
-        ([], "list of pairs"),
-        ([good], "no pair"),
-        ([(good, empty)], "empty.nii.gz does not show any structure"),
-        ([(good, small)], "small.nii.gz has the shape"),
-        ([(good, tmp_path / "gone.nii.gz")], "gone.nii.gz cannot be read"),
-    ):
-        with pytest.raises(UserError, match=words):
-            model.adapt(support)
-    whole = tiny_volumes.write(tmp_path / "mask.nii.gz", mask)
-    with pytest.raises(UserError, match="mask.nii.gz does not show.*label 7"):
-        model.adapt([(good, whole)], label=7)
-    with pytest.raises(UserError, match="smaller than the network can see"):
-        model.adapt([(good, whole)], spacing=50.0)
-
-
-def test_tiles_agree_with_what_needs_none():
-    """Of a network that copies its input, tiles give back the ranks."""
-    rng = np.random.default_rng(0)
-    volume = rng.normal(size=(8, 13, 20))
-    seen = []
-
-    def constant(tiles):
-        seen.append(tiles.shape)
-        return np.log(np.full(tiles.shape, 0.25))
-
-    (made,) = tiled(constant, volume, 8)
-    np.testing.assert_allclose(made, 0.25, atol=1e-6)
-    # 1 x 3 x 4 tiles, eight at a time.
-    assert seen == [(8, 8, 8, 8, 1)] * 2
-
-    def bright(tiles):
-        return np.log((tiles > 0) + 1e-12)
-
-    halves = np.zeros((8, 8, 16))
-    halves[..., ::2] = 1
-    np.testing.assert_allclose(tiled(bright, halves, 8)[0], halves, atol=1e-6)
 
 
 @pytest.mark.slow

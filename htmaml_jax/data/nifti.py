@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nibabel
 import numpy as np
@@ -28,7 +28,7 @@ _DAMAGE = (
     nibabel.wrapstruct.WrapStructError,
 )
 _GZIP = b"\x1f\x8b"
-_HEADER = 348  # bytes
+_LONG = 540  # bytes of the header of NIfTI-2; it begins with that number
 
 
 class Volume(NamedTuple):
@@ -38,11 +38,13 @@ class Volume(NamedTuple):
       data: [X, Y, Z].
       affine: [4, 4], from voxels to mm, axes right, front, up.
       name: of its file.
+      header: of it: all that says where it lies, and in which unit.
     """
 
     data: np.ndarray
     affine: np.ndarray
     name: str
+    header: Any = None
 
 
 class Grid(NamedTuple):
@@ -60,22 +62,34 @@ class Grid(NamedTuple):
 def read(data: bytes, name: str) -> Volume:
     """Decodes a 3-D volume from the bytes of a .nii or .nii.gz.
 
+    A fourth axis of length one, as some programs write, is left out.
+
     Raises:
       UserError: it is damaged, is not 3-D, has no size in mm, or has voxels
         that are not numbers.
     """
     try:
         plain = gzip.decompress(data) if data[:2] == _GZIP else data
-        image = nibabel.Nifti1Image.from_bytes(plain)
+        long = plain[:4] in (_LONG.to_bytes(4, x) for x in ("little", "big"))
+        kind = nibabel.Nifti2Image if long else nibabel.Nifti1Image
+        image = kind.from_bytes(plain)
         values = np.asarray(image.dataobj)
         # As stored: loading an image sets sizes of 0 to 1.
-        header = nibabel.Nifti1Header(plain[:_HEADER], check=False)
+        size = kind.header_class.template_dtype.itemsize
+        header = kind.header_class(plain[:size], check=False)
         sizes = np.asarray(header["pixdim"][1:4], float)
     except _DAMAGE as error:
         said = " ".join(str(error).split())
         raise UserError(
             f"{name} is no whole NIfTI file ({said}); copy the data again."
         ) from error
+    if values.dtype.kind not in "iufb":
+        raise UserError(
+            f"{name} has voxels of the type {values.dtype}; give one real "
+            "number a voxel, not colours."
+        )
+    if values.ndim > 3 and set(values.shape[3:]) == {1}:
+        values = values.reshape(values.shape[:3])
     if values.ndim != 3 or min(values.shape) < 1:
         shape = "x".join(map(str, values.shape))
         raise UserError(
@@ -96,7 +110,18 @@ def read(data: bytes, name: str) -> Volume:
             f"{name} has {count} voxels that are not finite numbers (NaN or "
             "infinite); replace them."
         )
-    return Volume(values, image.affine, name)
+    return Volume(values, image.affine, name, image.header)
+
+
+def save(path: Any, mask: np.ndarray, image: Volume) -> None:
+    """Writes a mask with all that the header of its image says of space."""
+    made = nibabel.Nifti1Image(mask, image.affine)
+    for get in ("qform", "sform"):
+        # Readers differ in which of the two they go by.
+        form, code = getattr(image.header, f"get_{get}")(coded=True)
+        getattr(made, f"set_{get}")(form, int(code), update_affine=False)
+    made.header.set_xyzt_units(*image.header.get_xyzt_units())
+    nibabel.save(made, path)
 
 
 def canonical(volume: Volume) -> Volume:
@@ -122,14 +147,20 @@ def check_pair(image: Volume, mask: Volume) -> None:
         )
 
 
-def labels_of(mask: Volume, known: Collection[int]) -> np.ndarray:
-    """Returns the labels [X, Y, Z] int32 of a mask; others are refused."""
+def whole(mask: Volume) -> np.ndarray:
+    """Returns the labels [X, Y, Z] int32 of a mask; an image is refused."""
     labels = np.rint(mask.data).astype(np.int32)
     if not np.array_equal(labels, mask.data):
         raise UserError(
             f"{mask.name} has labels that are not whole numbers; it seems to "
             "be an image, or a mask that was resampled with interpolation."
         )
+    return labels
+
+
+def labels_of(mask: Volume, known: Collection[int]) -> np.ndarray:
+    """Returns the labels [X, Y, Z] int32 of a mask; others are refused."""
+    labels = whole(mask)
     strange = sorted(set(np.unique(labels).tolist()) - {0, *known})
     if strange:
         raise UserError(
