@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from htmaml_jax import evaluate
-from htmaml_jax.data import cache, nifti, paint, together, volumes
+from htmaml_jax.data import cache, cubes, nifti, paint, together
 from htmaml_jax.episode import Batch
 from htmaml_jax.errors import UserError
 
@@ -124,11 +124,11 @@ class VolumeModel:
         spacing = spacing if np.all(spacing) else self._fitting(pairs)
         images, masks = [], []
         for image, found in pairs:
-            centre = volumes.middle(np.any(found, axis=0), image.affine)
+            centre = cubes.middle(np.any(found, axis=0), image.affine)
             grid = nifti.grid_at(centre, spacing, self._side)
             bright = nifti.level(image, window)
             images.append(nifti.sample(bright, image.affine, grid))
-            parts = volumes.parts_of(found, image.affine, grid)
+            parts = cubes.parts_of(found, image.affine, grid)
             masks.append(parts.astype(np.int32))
             if len(together.shown(parts)) < len(found):
                 raise UserError(

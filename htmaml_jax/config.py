@@ -37,7 +37,10 @@ NAMED = ("hate",)
 # Those whose splits are languages, each a domain.
 LANGUAGES = ("hate", "xsid")
 # Collections of volumes; "decathlon" is a folder of that form, one's own.
-VOLUMES = ("synthseg", "acdc", "hippocampus", "spinalcord", "decathlon")
+VOLUMES = (
+    *("synthseg", "acdc", "hippocampus", "spinalcord"),
+    *("decathlon", "totalsegmentator"),
+)
 # Collections of sounds and pictures; "clips" are one's own.
 PICTURES = (
     *("auto", "esc50-pack", "esc50", "esc10", "clips", "synthetic-calls"),

@@ -45,7 +45,7 @@ def read_folder(
             f"{root}: no such folder; give a folder that holds one folder "
             "of sound files per class."
         )
-    recording = _recording_of(pattern)
+    recording = recording_of(pattern)
     by_split = _class_folders(root)
     folders = sorted(
         (folder for some in by_split.values() for folder in some),
@@ -157,7 +157,7 @@ def _sounds(folder: pathlib.Path) -> list[pathlib.Path]:
     return sounds
 
 
-def _recording_of(pattern: str | None):
+def recording_of(pattern: str | None):
     """Returns the function file -> recording name of a pattern."""
     if pattern is None:
         return lambda file: file.name

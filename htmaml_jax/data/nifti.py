@@ -213,6 +213,22 @@ def grid_over(volume: Volume, spacing: np.ndarray, side: int) -> Grid:
     return Grid(tuple(int(n) for n in cells), affine)
 
 
+def around(volume: Volume, grid: Grid) -> Volume:
+    """Cuts out what `sample` looks at: a grid, and a few cells beside it."""
+    shape = np.array(grid.shape)
+    corners = np.array(list(np.ndindex(2, 2, 2))) * (shape + 7) - 4
+    corners = nibabel.affines.apply_affine(grid.affine, corners)
+    into = np.linalg.inv(volume.affine)
+    corners = nibabel.affines.apply_affine(into, corners)
+    last = np.array(volume.data.shape)
+    low = np.clip(np.floor(corners.min(0)).astype(int), 0, last - 1)
+    high = np.clip(np.ceil(corners.max(0)).astype(int) + 1, low + 1, last)
+    affine = volume.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ low
+    part = tuple(map(slice, low, high))
+    return volume._replace(data=volume.data[part], affine=affine)
+
+
 def sample(
     data: np.ndarray, affine: np.ndarray, grid: Grid, order: int = 1
 ) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from htmaml_jax.data import cache, nifti, paint, volumes
+from htmaml_jax.data import cache, cubes, nifti, paint, volumes
 from htmaml_jax.data.archives import folder_files, matching, stamps
 from htmaml_jax.data.brains import EXPECTED, FOLDER
 from htmaml_jax.data.table import Table
@@ -68,7 +68,7 @@ def read(folder: pathlib.Path, data: Any) -> Table:
         "kind": "synthseg",
         "spacing": spacing,
         "side": data.side,
-        "each": [_EACH, volumes.BESIDE],
+        "each": [_EACH, cubes.BESIDE],
         "structures": _STRUCTURES,
         "files": stamps(files, [path for _, path in found]),
     }
@@ -118,9 +118,9 @@ def _prepare(files, found, spacing, side):
             if inside.sum() < SMALLEST:
                 continue
             rng = np.random.default_rng([int(subject), number])
-            centre = volumes.middle(inside, volume.affine)
+            centre = cubes.middle(inside, volume.affine)
             for _ in range(_EACH):
-                beside = rng.uniform(-volumes.BESIDE, volumes.BESIDE, 3)
+                beside = rng.uniform(-cubes.BESIDE, cubes.BESIDE, 3)
                 beside *= spacing
                 grid = nifti.grid_at(centre + beside, spacing, side)
                 cube, parts = (

@@ -3,9 +3,10 @@
     from htmaml_jax.data import volume_builders
 
     tfds.load("decathlon", builder_kwargs={"folder": "Task09_Spleen"})
+    tfds.load("totalsegmentator", builder_kwargs={"folder": "Totalseg"})
     tfds.load("acdc", builder_kwargs={"folder": "ACDC/database"})
 
-Volumes are stored on their own grids and without loss. Once prepared they
+Volumes are stored on their own grids, as numbers of 32 bits. Once prepared they
 load by name alone, where this package is not installed, too. What lies where
 in a folder is for `data.organs`. Importing this module imports TFDS.
 """
@@ -74,7 +75,10 @@ class _Volumes(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _source(self):
         sizes = [
-            (case.name, *(self._files[p].size for p in (case.image, case.mask)))
+            (
+                case.name,
+                *(self._files[p].size for p in (case.image, *case.masks)),
+            )
             for case in self._cases
         ]
         return hashlib.sha256(json.dumps(sizes).encode()).hexdigest()
@@ -144,6 +148,21 @@ class Decathlon(_Volumes):
     def _settings(self):
         name = re.sub(r"[^a-z0-9]+", "-", self._plan.name).strip("-")
         return {"config": tfds.core.BuilderConfig(name=name or "volumes")}
+
+
+class Totalsegmentator(Decathlon):
+    """A folder of TotalSegmentator's form: a mask for each structure.
+
+    Each is a configuration, called as the folder.
+    """
+
+    CITATION = """@article{wasserthal2023totalsegmentator,
+  title = {{TotalSegmentator}: Robust Segmentation of 104 Anatomic Structures
+    in {CT} Images},
+  author = {Wasserthal, Jakob and others},
+  journal = {Radiology: Artificial Intelligence}, volume = {5},
+  year = {2023}}"""
+    HOMEPAGE = "https://github.com/wasserth/TotalSegmentator"
 
 
 class Acdc(_Volumes):

@@ -15,13 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from htmaml_jax.data import cache, nifti
+from htmaml_jax.data import cache, cubes, nifti
 from htmaml_jax.data.archives import Files, stamps
 from htmaml_jax.data.table import Masks, Table, renumbered
 from htmaml_jax.data.together import shown
 from htmaml_jax.errors import UserError
-
-BESIDE = 3  # cells that a cube may lie beside the middle
 
 
 class Case(NamedTuple):
@@ -31,13 +29,20 @@ class Case(NamedTuple):
       name: for people.
       subject: whose it is; one subject is never in support and query.
       image: path among the files.
-      mask: the same.
+      mask: the same, of labels; or one of each structure of the plan, in its
+        order, "" where the volume has none.
     """
 
     name: str
     subject: str
     image: str
-    mask: str
+    mask: str | tuple[str, ...]
+
+    @property
+    def masks(self) -> list[str]:
+        """Paths of all masks that there are."""
+        paths = [self.mask] if isinstance(self.mask, str) else self.mask
+        return [path for path in paths if path]
 
 
 class Plan(NamedTuple):
@@ -53,6 +58,8 @@ class Plan(NamedTuple):
       window: of Hounsfield units, or None for percentiles.
       held: subjects -> the only split that may have them; others may be in
         any.
+      apart: every structure has a cube of its own, as they may be far from
+        each other; else one lies over the middle of all.
     """
 
     name: str
@@ -63,6 +70,7 @@ class Plan(NamedTuple):
     unit: str = "mm"
     window: tuple[float, float] | None = None
     held: Mapping[str, str] | None = None
+    apart: bool = False
 
 
 def table(
@@ -75,10 +83,16 @@ def table(
     """
     if not cases:
         raise UserError(f"{origin} holds no volumes with masks.")
-    paths = sorted({p for case in cases for p in (case.image, case.mask)})
+    paths = sorted({p for case in cases for p in (case.image, *case.masks)})
     key = {
         "kind": "volumes",
-        "plan": [plan.name, plan.spacing, plan.window, BESIDE],
+        "plan": [
+            plan.name,
+            plan.spacing,
+            plan.window,
+            plan.apart,
+            cubes.BESIDE,
+        ],
         "structures": list(plan.structures.items()),
         "side": side,
         "files": stamps(files, paths),
@@ -185,23 +199,22 @@ def _prepare(files, cases, plan, side):
         labels = mask.data
         if not labels.any():
             continue
-        bright = nifti.level(image, plan.window)
-        grid = _grid(labels, mask.affine, case, plan, side)
-        patch = nifti.sample(bright, image.affine, grid)
-        patch = np.rint(255 * np.clip(patch, 0, 1)).astype(np.uint8)
-        parts = parts_of(
-            [labels == number for number in plan.structures],
-            mask.affine,
-            grid,
-        )
-        for place in shown(parts) - 1:
-            rows["inputs"].append(patch)
-            rows["masks"].append(parts)
-            rows["labels"].append(place)
-            rows["cases"].append(i)
+        bright = image._replace(data=nifti.level(image, plan.window))
+        for grid, asked in cubes.grids(mask, case.name, plan, side):
+            near, drawn = bright, mask
+            if plan.apart:
+                near, drawn = (nifti.around(x, grid) for x in (bright, mask))
+            patch = nifti.sample(near.data, near.affine, grid)
+            patch = np.rint(255 * np.clip(patch, 0, 1)).astype(np.uint8)
+            parts = cubes.numbered(drawn, grid, plan.structures)
+            for place in np.intersect1d(shown(parts) - 1, asked):
+                rows["inputs"].append(patch)
+                rows["masks"].append(parts)
+                rows["labels"].append(place)
+                rows["cases"].append(i)
     if not rows["labels"]:
         raise UserError(
-            f"{cases[0].mask} and the other masks show none of "
+            f"{cases[0].masks[0]} and the other masks show none of "
             f"{', '.join(plan.structures.values())}."
         )
     made = {k: np.stack(v) for k, v in rows.items()}
@@ -216,38 +229,18 @@ def read_case(
     Raises:
       UserError: either cannot be used, or they do not fit each other.
     """
-    paths = case.image, case.mask
-    data = [files[path].read() for path in paths]
-    image, mask = map(nifti.read, data, paths)
-    nifti.check_pair(image, mask)
-    labels = nifti.labels_of(mask, plan.structures)
+    data = [files[path].read() for path in (case.image, *case.masks)]
+    image, *masks = map(nifti.read, data, (case.image, *case.masks))
+    for mask in masks:
+        nifti.check_pair(image, mask)
+    if isinstance(case.mask, str):
+        return (
+            data,
+            image,
+            mask._replace(data=nifti.labels_of(mask, plan.structures)),
+        )
+    labels, left = np.zeros(image.data.shape, np.int32), iter(masks)
+    for number, path in zip(plan.structures, case.mask, strict=True):
+        if path:
+            labels[nifti.labels_of(next(left), {1}) > 0] = number
     return data, image, mask._replace(data=labels)
-
-
-def parts_of(
-    found: Sequence[np.ndarray], affine: np.ndarray, grid: nifti.Grid
-) -> np.ndarray:
-    """Resamples N structures, each [X, Y, Z] bool, that do not overlap.
-
-    Returns:
-      [D, H, W] of 0 to N: what fills the largest share of each cell.
-    """
-    shares = [nifti.sample(inside, affine, grid) for inside in found]
-    shares = np.stack([1 - np.sum(shares, axis=0), *shares])
-    return shares.argmax(0).astype(np.min_scalar_type(len(found)))
-
-
-def middle(inside: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Returns the middle [3] of the box around what is true, in mm."""
-    places = np.argwhere(inside)
-    centre = (places.min(0) + places.max(0)) / 2
-    return affine[:3, :3] @ centre + affine[:3, 3]
-
-
-def _grid(labels, affine, case, plan, side):
-    digest = hashlib.sha256(case.name.encode()).digest()
-    rng = np.random.default_rng(list(digest))
-    beside = rng.uniform(-BESIDE, BESIDE, 3) * plan.spacing
-    return nifti.grid_at(
-        middle(labels > 0, affine) + beside, plan.spacing, side
-    )

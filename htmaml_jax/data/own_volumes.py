@@ -1,0 +1,181 @@
+"""Folders of annotated volumes of one's own, in two common forms.
+
+`decathlon` is a task of the Medical Segmentation Decathlon, also as nnU-Net
+(Isensee et al., Nature Methods 2021) writes it: one mask of labels a volume.
+`totalsegmentator` is the tree of TotalSegmentator's data (Wasserthal et al.,
+Radiology: AI 2023): a folder a volume, with a mask for each structure.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+from htmaml_jax.data.archives import Files, matching
+from htmaml_jax.data.clips import recording_of
+from htmaml_jax.data.table import split_classes
+from htmaml_jax.data.volumes import Case, Plan
+from htmaml_jax.errors import UserError
+
+EXPECTED = {
+    "decathlon": "imagesTr/, labelsTr/ and dataset.json, as in a task of the "
+    "Medical Segmentation Decathlon",
+    "totalsegmentator": "NAME/ct.nii.gz or NAME/mri.nii.gz, and beside it "
+    "segmentations/STRUCTURE.nii.gz",
+}
+END = r"\.nii(?:\.gz)?$"
+_MSD = re.compile(r"(?:^|/)(imagesTr|labelsTr)/([^/]+?)" + END)
+_SCAN = re.compile(r"(?:^|/)([^/]+)/(ct|mri)" + END)
+_PART = re.compile(r"(?:^|/)([^/]+)/segmentations/([^/]+?)" + END)
+_JSON = "dataset.json"
+# Of the subjects of one's own data.
+SPLIT_SHARES = {"test": 0.3, "validation": 0.15, "train": 0.55}
+
+
+def decathlon(files: Files, folder: pathlib.Path, data: Any):
+    """Reads a folder of the Decathlon's form; returns (cases, plan)."""
+    about = _about(files, folder)
+    cases = [
+        case._replace(subject=_subject(case.name, data))
+        for case in pairs(files)
+    ]
+    kinds = about.get("modality") or about.get("channel_names") or {}
+    scan = " ".join(map(str, dict(kinds).values()))
+    name = str(about.get("name", folder.name)).lower().replace(" ", "-")
+    licence = str(about.get("licence", "unknown"))
+    structures = _structures(about, folder)
+    ct = "CT" in scan.upper()
+    return cases, _plan(name, structures, cases, data, licence, ct)
+
+
+def totalsegmentator(files: Files, folder: pathlib.Path, data: Any):
+    """Reads a folder of TotalSegmentator's form; returns (cases, plan)."""
+    scans = {name: path for name, _, path in matching(files, _SCAN)}
+    parts: dict[str, dict[str, str]] = {}
+    for name, structure, path in matching(files, _PART):
+        parts.setdefault(name, {})[structure.lower()] = path
+    names = sorted({one for of in parts.values() for one in of})
+    cases = complete(
+        Case(
+            name,
+            _subject(name, data),
+            scans.get(name, ""),
+            tuple(parts.get(name, {}).get(one, "") for one in names),
+        )
+        for name in sorted({*scans, *parts})
+    )
+    structures = dict(enumerate(names, start=1))
+    ct = any("/ct.nii" in path for path in scans.values())
+    name = folder.name.lower().replace(" ", "-")
+    return cases, _plan(name, structures, cases, data, "unknown", ct)
+
+
+def _plan(name, structures, cases, data, licence, ct):
+    names = tuple(sorted(structures.values()))
+    # With few structures there is only what a trained model may be tested on.
+    splits, held = {"test": names}, None
+    if len(names) >= 3:
+        splits = split_classes(names)
+        held = {case.subject: _split_of(case.subject) for case in cases}
+    return Plan(
+        name=name,
+        structures=structures,
+        splits=splits,
+        licence=licence,
+        spacing=spacing(data, (2.0, 2.0, 2.0)),
+        window=tuple(data.hounsfield) if ct else None,
+        held=held,
+        apart=True,
+    )
+
+
+def _subject(name, data):
+    """Returns whose volume it is, by `data.recording` or the whole name."""
+    return recording_of(data.recording or None)(pathlib.PurePosixPath(name))
+
+
+def _split_of(subject):
+    """Draws the split of a subject, by its name alone."""
+    share = zlib.crc32(subject.encode()) / 2**32
+    for split, part in SPLIT_SHARES.items():
+        if share < part:
+            return split
+        share -= part
+    return split
+
+
+def _about(files: Files, folder):
+    found = [p for p in files if pathlib.PurePosixPath(p).name == _JSON]
+    if not found:
+        raise UserError(
+            f"{folder} has no {_JSON}; expected {EXPECTED['decathlon']}."
+        )
+    if len(found) > 1:
+        raise UserError(
+            f"{folder} has several {_JSON}: {', '.join(sorted(found))}; give "
+            "the folder of one of them as data.dir."
+        )
+    (path,) = found
+    try:
+        return dict(json.loads(files[path].read()))
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON ({error}); correct it.") from error
+
+
+def _structures(about, folder):
+    """Reads {number: name}; newer files have the names for keys."""
+    labels = about.get("labels", {})
+    try:
+        numbered = [
+            (int(k), str(v)) if str(k).isdigit() else (int(v), str(k))
+            for k, v in dict(labels).items()
+        ]
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder}: labels of {_JSON} are not numbers with names "
+            f"({labels}); correct it."
+        ) from error
+    found = {
+        number: name.strip().lower().replace(" ", "-")
+        for number, name in numbered
+        if number
+    }
+    if not found or len(set(found.values())) < len(found):
+        raise UserError(
+            f"{folder}: {_JSON} must name each label but 0 once; it has "
+            f"{labels}."
+        )
+    return found
+
+
+def pairs(files: Files) -> list[Case]:
+    """Pairs imagesTr/NAME with labelsTr/NAME."""
+    found: dict[str, dict[str, str]] = {}
+    for part, name, path in matching(files, _MSD):
+        # Images of one channel may be called NAME_0000.
+        name = re.sub(r"_0000$", "", name) if part == "imagesTr" else name
+        found.setdefault(name, {})[part] = path
+    return complete(
+        (Case(name, name, one.get("imagesTr", ""), one.get("labelsTr", "")))
+        for name, one in sorted(found.items())
+    )
+
+
+def complete(cases: Iterable[Case]) -> list[Case]:
+    """Lists cases; one without an image or a mask is refused."""
+    cases = list(cases)
+    for case in cases:
+        if not (case.image and case.masks):
+            there = case.image or case.masks[0]
+            kind = "mask" if case.image else "image"
+            raise UserError(f"{there} has no {kind}; add it or remove this.")
+    return cases
+
+
+def spacing(data: Any, own: tuple[float, ...]) -> tuple[float, ...]:
+    """Returns `data.spacing`, or what a data set has of its own."""
+    return (float(data.spacing),) * 3 if data.spacing else own
