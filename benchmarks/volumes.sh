@@ -11,7 +11,7 @@ export EPISODES=200
 
 # 5-shot decides; then the curve.
 for shots in 5 "1 10"; do
-    export SHOTS=$shots
+    export SHOTS=$shots WAY=1
     SEEDS=0 SETS=$organs $compare $volumes seg3d htmaml maml tapt mmaml
     # What is tuned on the support set begins with the network of joint
     # training, with one that learned nothing, or with ours.

@@ -20,6 +20,14 @@ from htmaml_jax.outer.augment import Strengths, augment
 class Objective(Descent):
     """Adds the outer loss of one task to `Descent`."""
 
+    @property
+    def paired(self):
+        """Whether a task of training needs the support of another one."""
+        return self.shuffled or self.config.outer.exchange.kind in (
+            "task",
+            "both",
+        )
+
     def meta_loss(
         self,
         meta: Any,
@@ -44,8 +52,9 @@ class Objective(Descent):
         strengths = Strengths(**outer.augment)
 
         def apart():
-            # A class must stay what it is called.
-            called = strengths._replace(reverse=0.0, shift=0.0, blend=0.0)
+            # A class must stay what it is called: left is not right.
+            changes = dict.fromkeys(("reverse", "shift", "blend", "flip"), 0.0)
+            called = strengths._replace(**changes)
             return self._joint_loss(
                 meta, augment(episode, first, self.way, called)
             )

@@ -100,14 +100,6 @@ class Slots:
         """Whether embeddings are those of another task, as a control."""
         return self.config.embed.control == "shuffled"
 
-    @property
-    def paired(self):
-        """Whether a task of training needs the support of another one."""
-        return self.shuffled or self.config.outer.exchange.kind in (
-            "task",
-            "both",
-        )
-
     def network(self, columns=None):
         """Returns the base network."""
         return fillings.network(self.config, columns or self.columns, self.bert)
@@ -137,6 +129,9 @@ class Slots:
                 k: jax.lax.stop_gradient(x) if k in ("alpha", "decay") else x
                 for k, x in learned.items()
             }
+        alone = self.config.outer.objective == "joint"
+        if alone and "joint" in meta and not self.problem.classes:
+            base = heads.common(base, meta["joint"])
         shared = self.spread(base)
         made = fillings.makes_head(self.config)
 

@@ -12,6 +12,7 @@ from htmaml_jax import (
     cli,
     fillings,
     limits,
+    objective,
     surfaces,
     systems,
 )
@@ -76,6 +77,39 @@ def test_every_other_system_has_a_meta_gradient(system, deep):
     assert score.shape == () and found.shape == truth.shape == (1, 8, 8, 8)
     if "joint" in meta:
         assert meta["joint"]["kernel"].shape == (8, 3)
+
+
+def test_after_joint_training_a_structure_begins_as_all_have_in_common():
+    config = config_of("finetune")
+    learner = systems.build(config, 1, known=3)
+    episode = find.blank_episode(config.data)
+    key = jax.random.key(0)
+    meta = learner.init(key, episode)
+    kernel = jax.random.normal(key, meta["joint"]["kernel"].shape)
+    meta["joint"] = {"kernel": kernel, "bias": jnp.array([1.0, 2.0, 6.0])}
+    head = learner.start(meta, episode.support, 0).theta["head"]
+    np.testing.assert_allclose(head["kernel"][:, 0], kernel.mean(1), rtol=1e-6)
+    np.testing.assert_allclose(head["bias"], [3.0], rtol=1e-6)
+
+
+def test_joint_training_does_not_mirror_structures(monkeypatch):
+    """Of a left one a mirrored task would make a right one."""
+    config = config_of("finetune")
+    learner = systems.build(config, 1, known=3)
+    seen = []
+
+    def augment(episode, key, way, strengths):
+        seen.append(strengths)
+        return episode
+
+    monkeypatch.setattr(objective, "augment", augment)
+    episode = find.blank_episode(config.data)
+    key = jax.random.key(0)
+    meta = jax.eval_shape(learner.init, key, episode)
+    jax.eval_shape(learner.meta_loss, meta, episode, key)
+    wanted = config.outer.augment
+    assert wanted.flip > 0 and seen[0].flip == 0
+    assert seen[0].turn == wanted.turn > 0
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,17 @@ def spread(base: Any, columns: int, background: bool = False) -> Any:
     return {**base, "head": jax.tree.map(each, base["head"])}
 
 
+def common(base: Any, joint: Any) -> Any:
+    """Gives a base network the mean column of all that it was taught at once.
+
+    Args:
+      base: its parameters, with the head {"kernel": [F, 1], "bias": [1]}.
+      joint: the head of joint training, a column for each class.
+    """
+    mean = jax.tree.map(lambda x: jnp.mean(x, -1, keepdims=True), joint)
+    return {**base, "head": mean}
+
+
 def prototypes(
     features: jax.Array, support: Batch, way: int, sharpness: float = 0.0
 ) -> Any:
