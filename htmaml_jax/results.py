@@ -126,10 +126,39 @@ def compare(
     seeds = f"{len(a)} and {len(b)} training seeds"
     shown = unit(a[0])
     points = " points" if shown.sign else ""
-    return (
+    said = (
         f"{name_a} minus {name_b}: {shown.write(mean, half, '+')}{points} "
         f"(95 % CI, paired over identical episodes, {seeds})"
     )
+    if all("surfaces" in x for x in (*a, *b)):
+        apart = by_volume(a, b)
+        mean, half = float(apart.mean()), half_width(apart)
+        said += (
+            f"; {shown.write(mean, half, '+')} over the {len(apart)} volumes "
+            "that were asked for"
+        )
+    return said
+
+
+def by_volume(
+    a: Sequence[dict[str, Any]], b: Sequence[dict[str, Any]]
+) -> np.ndarray:
+    """Returns the paired difference a - b of Dice for each volume.
+
+    Several episodes ask for one volume, so that its answers are not
+    independent. They are averaged first, over structures and seeds, too.
+    """
+
+    def means(side):
+        found: dict[str, list[float]] = {}
+        for result in side:
+            for of in result["surfaces"]["by_structure"].values():
+                for name, volume in of["volumes"].items():
+                    found.setdefault(name, []).append(volume["dice"])
+        return {name: np.mean(x) for name, x in found.items()}
+
+    one, two = means(a), means(b)
+    return np.array([one[name] - two[name] for name in sorted(one)])
 
 
 def same_episodes(found: Sequence[dict[str, Any]]) -> bool:

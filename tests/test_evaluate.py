@@ -97,6 +97,26 @@ def test_paired_difference_averages_seeds_first():
     assert half == pytest.approx(1.96 * np.std([0, -0.5, 1], ddof=1) / 3**0.5)
 
 
+def test_differences_of_volumes_count_each_volume_once():
+    def result(values, **dice):
+        volumes = {name: {"dice": x} for name, x in dice.items()}
+        same = dict.fromkeys(results.SAME, 0) | {"metric": "dice"}
+        return same | {
+            "values": values,
+            "surfaces": {"by_structure": {"rv": {"volumes": volumes}}},
+        }
+
+    a = [result([0.5, 0.7, 0.6], p1=0.5, p2=0.7)]
+    a += [result([0.5, 0.9, 0.6], p1=0.5, p2=0.9)]
+    b = [result([0.4, 0.4, 0.4], p1=0.3, p2=0.6)]
+    apart = results.by_volume(a, b)
+    np.testing.assert_allclose(apart, [0.2, 0.2])
+    said = results.compare(("x", a), ("y", b))
+    assert said.endswith(
+        "; +20.00 ± 0.00 over the 2 volumes that were asked for"
+    )
+
+
 def test_refusals(runs, tmp_path):
     with pytest.raises(UserError, match="not a folder"):
         evaluate.evaluate(tmp_path / "nowhere")
