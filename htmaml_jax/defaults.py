@@ -73,7 +73,7 @@ FIELDS: dict[str, Any] = {
         "kind": "identity",  # identity | generator | domain
         "pretrained": "",  # start of its trunk: a run of several domains
         "trunk": "transformer",  # transformer | mlp
-        "head": "shared",  # shared | prototype (of classes)
+        "head": "shared",  # shared | prototype
         "sharpness": 0.0,  # of prototypes: see heads.sharpened; 0: the sum
         "warmup": 0.0,  # share of training without the generator
         "blend": 0.0,  # share at which it is fully in

@@ -134,7 +134,7 @@ class Descent(Slots):
     ) -> jax.Array:
         """Maps queries [Q, ...] to logits [Q, N], or numbers [Q, D].
 
-        Of volumes it maps [Q, D, H, W, C] to logits [Q, D, H, W, 1]. Each
+        Of volumes it maps [Q, D, H, W, C] to logits [Q, D, H, W, N]. Each
         query is on its own, unless the learner is transductive. What comes
         behind the mask is for the network's body.
         """

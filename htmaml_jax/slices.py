@@ -89,7 +89,7 @@ def figure(title: str, count: int, rows: Sequence[Any]) -> Any:
             axes.set_title(f"{_PLANES[axis]}, {when}", fontsize=7)
         line[0].text(0, 1.25, text, transform=line[0].transAxes, fontsize=8)
     made.suptitle(
-        f"{title}: {count} volumes; {_TRUTH}: truth, {_FOUND}: prediction "
+        f"{title}: {count} answers; {_TRUTH}: truth, {_FOUND}: prediction "
         "before and after the inner loop",
         fontsize=9,
     )

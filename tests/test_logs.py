@@ -36,14 +36,14 @@ def test_only_waiting_for_items_is_counted(clock):
 
 def test_a_long_evaluation_says_how_far_it_is(clock, capsys):
     tell = logs.waiting("test tasks", 200)
-    clock.now += 10.0
+    clock.now += 100.0  # the first tasks wait for a program
     tell(40)
     assert capsys.readouterr().out == ""
     clock.now += 20.0
     tell(80)
     said = capsys.readouterr().out
-    # 120 tasks at 30 s for 80 take 45 s.
-    assert said == "80/200 test tasks, 0.8 min left at this pace\n"
+    # 120 tasks at 20 s for 40 take 60 s.
+    assert said == "80/200 test tasks, 1.0 min left at this pace\n"
     clock.now += 10.0
     tell(120)
     clock.now += 60.0

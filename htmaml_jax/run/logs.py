@@ -131,18 +131,24 @@ class Timed(Iterator):
 
 
 def waiting(what: str, count: int) -> Callable[[int], None]:
-    """Makes done -> None, which prints how far it is if that takes long."""
-    start = line = time.monotonic()
+    """Makes done -> None, which prints how far it is if that takes long.
+
+    The pace is that after the first call, before which programs compile.
+    """
+    line, first = time.monotonic(), None
 
     def tell(done):
-        nonlocal line
+        nonlocal line, first
         now = time.monotonic()
-        if now - line > _QUIET and done < count:
-            line, left = now, (now - start) / done * (count - done)
-            print(
-                f"{done}/{count} {what}, {left / 60:.1f} min left at this pace",
-                flush=True,
-            )
+        first = first or (now, done)
+        if now - line <= _QUIET or not first[1] < done < count:
+            return
+        line, pace = now, (now - first[0]) / (done - first[1])
+        left = pace * (count - done) / 60
+        print(
+            f"{done}/{count} {what}, {left:.1f} min left at this pace",
+            flush=True,
+        )
 
     return tell
 
