@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# One trunk for sounds, requests, hate speech and volumes, beside a trunk each
-# (own-trunk), a run each (alone), and a trunk that has not met the domain, of
-# which all else is then trained (left-out): 600 tasks of every domain each.
+# One trunk for sounds, requests, hate speech and volumes, also with gradients
+# weighted (uncertainty, gradient), beside a trunk each (own-trunk), a run each
+# (alone), and a trunk that has not met the domain, of which all else is then
+# trained (left-out): 600 tasks of every domain each.
 # Skips what results/ holds; several copies may run side by side.
 # Usage: HTMAML_DATA=... [SEEDS=...] benchmarks/multimodal.sh [KIND ...]
 set -euo pipefail
@@ -39,7 +40,7 @@ judge() {
 }
 
 for seed in ${SEEDS:-0}; do
-    for kind in ${*:-joint own-trunk alone left-out}; do
+    for kind in ${*:-joint own-trunk alone left-out uncertainty gradient}; do
         run=runs/multimodal-$kind-s$seed
         joint=configs/multimodal.py:seed=$seed,$same
         missing=
@@ -47,10 +48,14 @@ for seed in ${SEEDS:-0}; do
             known "$part" "$kind" "$seed" || missing="$missing $part"
         done
         case $kind in
-            joint | own-trunk)
+            joint | own-trunk | uncertainty | gradient)
                 [ -n "$missing" ] && free "$run" || continue
-                shared=$([ "$kind" = joint ] && echo True || echo False)
-                learn "$run" "$joint,joint.shared=$shared"
+                case $kind in
+                    joint) how= ;;
+                    own-trunk) how=,joint.shared=False ;;
+                    *) how=,joint.weigh=$kind ;;
+                esac
+                learn "$run" "$joint$how"
                 for part in $missing; do
                     judge "$run/$part" "$part" "$kind" "$seed"
                 done
@@ -71,7 +76,8 @@ for seed in ${SEEDS:-0}; do
                 done
                 ;;
             *)
-                echo "$kind is none of joint, own-trunk, alone, left-out" >&2
+                echo "$kind is none of joint, own-trunk, alone, left-out," \
+                    "uncertainty, gradient" >&2
                 exit 2
                 ;;
         esac

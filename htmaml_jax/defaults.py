@@ -167,7 +167,7 @@ FIELDS: dict[str, Any] = {
         "parts": (),  # pairs (domain, "configs/FILE.py:name=value,...")
         "only": "",  # some of them, with "+" between; all if empty
         "shared": True,  # one trunk for all, or one each
-        "weigh": "uncertainty",  # none | uncertainty | gradient
+        "weigh": "none",  # none | uncertainty | gradient
     },
     "train": {
         "steps": 1000,
