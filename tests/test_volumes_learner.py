@@ -84,7 +84,8 @@ def test_after_joint_training_a_structure_begins_as_all_have_in_common():
     learner = systems.build(config, 1, known=3)
     episode = find.blank_episode(config.data)
     key = jax.random.key(0)
-    meta = learner.init(key, episode)
+    shapes = jax.eval_shape(learner.init, key, episode)
+    meta = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     kernel = jax.random.normal(key, meta["joint"]["kernel"].shape)
     meta["joint"] = {"kernel": kernel, "bias": jnp.array([1.0, 2.0, 6.0])}
     head = learner.start(meta, episode.support, 0).theta["head"]
