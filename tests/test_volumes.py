@@ -8,18 +8,12 @@ import numpy as np
 import pytest
 import tiny_volumes
 
-from htmaml_jax import config, surfaces
+from htmaml_jax import surfaces
 from htmaml_jax.data import draw, find, mixture, paint, sources, together
 from htmaml_jax.data.own_volumes import SPLIT_SHARES
 from htmaml_jax.errors import UserError
 
 SHAPE = draw.Shape(1, 1, 2, 1, 1)
-
-
-def settings(name, folder, **fields):
-    data = config.default().data
-    data.update({"name": name, "dir": str(folder), "side": 8, **fields})
-    return data
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +23,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def table(folder):
-    return find.load(settings("decathlon", folder))
+    return find.load(tiny_volumes.settings("decathlon", folder))
 
 
 def test_a_folder_of_the_decathlon_by_path(table):
@@ -89,159 +83,6 @@ def test_episodes_hold_the_masks_of_one_structure(table, loader):
         assert not set(heard[drawn.support[0]]) & set(heard[drawn.query[0]])
 
 
-def write_case(root, image, mask, **affines):
-    tiny_volumes.write(root / "imagesTr/a.nii.gz", image)
-    tiny_volumes.write(root / "labelsTr/a.nii.gz", mask, **affines)
-
-
-def test_bad_files_are_named_before_anything_is_made(tmp_path):
-    root = tiny_volumes.decathlon(tmp_path / "blocks", 2)
-    image, mask = tiny_volumes.scan(0)
-    strange = mask.copy()
-    strange[0, 0, 0] = 9
-    nan = image.copy()
-    nan[0] = np.nan
-    bad = {
-        "labelsTr/a.nii.gz has the shape": (image, mask[1:]),
-        "labelsTr/a.nii.gz has the label 9": (image, strange),
-        "imagesTr/a.nii.gz has 144 voxels": (nan, mask),
-        "imagesTr/a.nii.gz is 4-D": (np.stack([image] * 2, -1), mask),
-    }
-    for words, pair in bad.items():
-        write_case(root, *pair)
-        with pytest.raises(UserError, match=words):
-            find.load(settings("decathlon", root))
-    write_case(root, image, mask, affine=np.diag([2.0, 2.0, 2.5, 1.0]))
-    with pytest.raises(UserError, match="different affines"):
-        find.load(settings("decathlon", root))
-    (root / "labelsTr/a.nii.gz").unlink()
-    with pytest.raises(UserError, match="imagesTr/a.nii.gz has no mask"):
-        find.load(settings("decathlon", root))
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("{", "no JSON"),
-        ('{"labels": {"0": "background"}}', "name each label"),
-        ('{"labels": {"1": "a", "2": "a"}}', "name each label"),
-        ('{"labels": {"x": "y"}}', "not numbers"),
-    ],
-)
-def test_what_dataset_json_must_say(tmp_path, text, words):
-    root = tiny_volumes.decathlon(tmp_path / "blocks", 1)
-    (root / "dataset.json").write_text(text)
-    with pytest.raises(UserError, match=words):
-        find.load(settings("decathlon", root))
-    (root / "dataset.json").unlink()
-    with pytest.raises(UserError, match="has no dataset.json"):
-        find.load(settings("decathlon", root))
-
-
-def test_few_structures_are_for_tests_alone(tmp_path):
-    root = tiny_volumes.decathlon(tmp_path / "blocks", 3)
-    about = json.loads((root / "dataset.json").read_text())
-    whole = {"0": "background", "1": "a", "2": "b"}
-    (root / "dataset.json").write_text(json.dumps(about | {"labels": whole}))
-    for path in (root / "labelsTr").iterdir():
-        image, mask = tiny_volumes.scan(0)
-        tiny_volumes.write(path, np.minimum(mask, 2))
-    found = find.load(settings("decathlon", root))
-    assert dict(found.splits) == {"test": ("a", "b")}
-
-
-def test_two_tasks_of_the_decathlon_are_not_one(tmp_path):
-    for name in ("Task03", "Task09"):
-        tiny_volumes.decathlon(tmp_path / name, 1)
-    with pytest.raises(UserError, match="several dataset.json: Task03/.*Task0"):
-        find.load(settings("decathlon", tmp_path))
-
-
-def test_volumes_of_one_subject_stay_together(tmp_path):
-    root = tiny_volumes.decathlon(tmp_path / "blocks", 4)
-    found = find.load(settings("decathlon", root))
-    assert len(set(found.recordings)) == len(set(found.masks.cases))
-    one = settings("decathlon", root, recording="^(case)_")
-    assert set(find.load(one).recordings) == {0}
-    with pytest.raises(UserError, match="does not match this file name"):
-        find.load(settings("decathlon", root, recording="^scan(.*)"))
-
-
-def apart(size=60):
-    """Draws four small bright blocks in the corners of a volume."""
-    image, mask = np.zeros((2, size, size, size), np.float32)
-    for number, at in enumerate((4, size - 10), start=1):
-        mask[at : at + 5, 4:9, 4:9] = number
-        mask[at : at + 5, 50:55, 50:55] = number + 2
-    rng = np.random.default_rng(0)
-    return 50 * mask + rng.normal(0, 3, image.shape), mask.astype(np.uint8)
-
-
-def totalseg(root, count=12, kind="ct"):
-    """Writes a folder of TotalSegmentator's form."""
-    names = ("liver", "spleen", "colon", "aorta")
-    for i in range(count):
-        image, mask = apart()
-        home = root / f"s{i:04}"
-        tiny_volumes.write(home / f"{kind}.nii.gz", image.astype(np.float32))
-        for number, name in enumerate(names, start=1):
-            if (i, name) != (0, "aorta"):  # not every volume shows all
-                part = (mask == number).astype(np.uint8)
-                path = home / "segmentations" / f"{name}.nii.gz"
-                tiny_volumes.write(path, part)
-    return root
-
-
-@pytest.mark.parametrize("form", ["totalsegmentator", "decathlon"])
-def test_structures_far_apart_have_cubes_of_their_own(tmp_path, form):
-    root = tmp_path / "far"
-    if form == "totalsegmentator":
-        totalseg(root)
-    else:
-        tiny_volumes.decathlon(root, 12)
-        for kind, data in zip(("images", "labels"), apart(), strict=True):
-            for path in (root / f"{kind}Tr").iterdir():
-                tiny_volumes.write(path, data)
-    found = find.load(settings(form, root, side=16))
-    assert len({x for names in found.splits.values() for x in names}) == 4
-    for mask, label in zip(found.masks.masks, found.labels, strict=True):
-        # 5 x 5 x 5 cells, of which resampling takes corners.
-        assert 100 < (mask == label + 1).sum() < 150
-        assert set(np.unique(mask)) == {0, label + 1}
-    shown = found.inputs[..., 0][found.masks.masks > 0]
-    assert shown.min() > np.median(found.inputs)
-
-
-def test_what_the_window_of_a_scan_is(tmp_path):
-    window = tuple(config.default().data.hounsfield)
-    for kind, wanted in (("ct", window), ("mri", None)):
-        root = totalseg(tmp_path / kind, 2, kind)
-        found = find.load(settings("totalsegmentator", root, side=16))
-        assert found.front_end["window"] == wanted
-    root = tiny_volumes.decathlon(tmp_path / "blocks", 1)
-    about = json.loads((root / "dataset.json").read_text())
-    about.pop("modality", None)
-    about |= {"channel_names": {"0": "CT"}}
-    (root / "dataset.json").write_text(json.dumps(about))
-    found = find.load(settings("decathlon", root))
-    assert found.front_end["window"] == window
-
-
-def test_a_structure_wider_than_its_cube_is_refused(tmp_path):
-    root = tiny_volumes.decathlon(tmp_path / "blocks", 1)
-    tight = settings("decathlon", root, spacing=0.5)
-    with pytest.raises(UserError, match="case_00: .* set data.spacing=3.0"):
-        find.load(tight)
-
-
-def test_a_scan_without_its_masks_is_named(tmp_path):
-    root = totalseg(tmp_path / "far", 2)
-    for path in (root / "s0001" / "segmentations").iterdir():
-        path.unlink()
-    with pytest.raises(UserError, match="s0001/ct.nii.gz has no mask"):
-        find.load(settings("totalsegmentator", root, side=16))
-
-
 def label_maps(root, subjects=(1, 2, 13, 14)):
     """Writes maps with three structures: of training, validation, test."""
     for subject in subjects:
@@ -257,7 +98,7 @@ def label_maps(root, subjects=(1, 2, 13, 14)):
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     root = label_maps(tmp_path_factory.mktemp("maps"))
-    return find.load(settings("synthseg", root))
+    return find.load(tiny_volumes.settings("synthseg", root))
 
 
 def test_label_maps_are_split_by_subject_and_structure(drawn):
@@ -286,13 +127,15 @@ def test_label_maps_with_strange_labels_are_refused(tmp_path):
         root / "training_seg_02.nii.gz", np.full((9, 9, 9), 999, np.int16)
     )
     with pytest.raises(UserError, match="training_seg_02.nii.gz.*label 999"):
-        find.load(settings("synthseg", root))
+        find.load(tiny_volumes.settings("synthseg", root))
 
 
 def test_images_are_drawn_anew_in_every_task(tmp_path):
     """Alike from both backends, one contrast per task, another in the next."""
     # Cubes that show enough beside the structure to compare it with.
-    drawn = find.load(settings("synthseg", label_maps(tmp_path), side=16))
+    drawn = find.load(
+        tiny_volumes.settings("synthseg", label_maps(tmp_path), side=16)
+    )
     pool = draw.make_pool(drawn, "train", SHAPE._replace(query=1))
     shape = SHAPE._replace(query=1)
     examples = sources.examples_of(drawn)
@@ -397,10 +240,10 @@ def test_reports_average_answers_of_a_volume_first():
 @pytest.mark.slow
 def test_real_volumes(real_data):
     """Patients of ACDC's test are in no other split; cords are whole."""
-    spine = find.load(settings("spinalcord", real_data))
+    spine = find.load(tiny_volumes.settings("spinalcord", real_data))
     assert sorted(spine.masks.cases) == ["mt", "t1", "t2", "t2s"]
     assert (spine.masks.masks.sum((1, 2, 3)) > 8).all()
-    data = settings("acdc", real_data)
+    data = tiny_volumes.settings("acdc", real_data)
     data.side = 32
     heart = find.load(data)
     assert set(heart.masks.units) == {"voxels"}

@@ -8,6 +8,8 @@ import pathlib
 import nibabel
 import numpy as np
 
+from htmaml_jax import config
+
 FIELDS = {
     "data.name": "decathlon",
     "data.side": 8,
@@ -28,6 +30,13 @@ FIELDS = {
     "train.val_episodes": 4,
 }
 STRUCTURES = {1: "Top Half", 2: "Ball", 3: "Rod", 4: "Plate"}
+
+
+def settings(name: str, folder: pathlib.Path, **fields):
+    """Returns the group `data` of a config for a folder."""
+    data = config.default().data
+    data.update({"name": name, "dir": str(folder), "side": 8, **fields})
+    return data
 
 
 def write(path: pathlib.Path, data, affine=None) -> pathlib.Path:

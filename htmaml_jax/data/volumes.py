@@ -3,8 +3,8 @@
 A class is one structure in one data set, an example one volume of it: a cube
 of cells, and of which structures they are. Volumes are oriented to right,
 front, up and resampled to a stated spacing; the cube lies over the middle of
-what is annotated, whichever structure that is, or a few cells beside it. So
-it tells roughly where the annotated region is, as a detector would.
+what is annotated, whichever structure that is, or of each structure, or a few
+cells beside it. So it tells roughly where to look, as a detector would.
 """
 
 from __future__ import annotations
