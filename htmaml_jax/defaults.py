@@ -188,11 +188,12 @@ FIELDS: dict[str, Any] = {
         "confidence": 0.85,  # from which a prediction is a pseudo-label
         "pseudo": 150,  # pseudo-labels per class at most
         "transductive": False,
-        # Steps of Adam on the support set after the inner loop, and how many
-        # of its examples each sees; 0: all.
+        # Steps of Adam on the support set after the inner loop, how many of
+        # its examples each sees (0: all), and how far volumes are bent then.
         "finetune": 0,
         "finetune_rate": 3e-3,
         "finetune_batch": 0,
+        "finetune_bend": 0.0,
         "tolerance": 2.0,  # of surface Dice, in the unit of the data
     },
     "run": {

@@ -12,7 +12,7 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from htmaml_jax.inner import sgd
-from htmaml_jax.outer import gradients, losses
+from htmaml_jax.outer import gradients, losses, volumes
 from htmaml_jax.slots import Adapted, Slots
 
 
@@ -90,7 +90,8 @@ class Descent(Slots):
         """Takes `eval.finetune` steps of Adam after the inner loop.
 
         Not learned through: what is for use alone. Each step sees
-        `eval.finetune_batch` examples of the support set, in turn, or all.
+        `eval.finetune_batch` examples of the support set, in turn, or all; of
+        volumes, bent anew each time by `eval.finetune_bend`.
         """
         wanted, classes = self.config.eval, adapted.classes
         if not wanted.finetune:
@@ -114,6 +115,9 @@ class Descent(Slots):
             moving, state = carry
             rows = (at * batch + jnp.arange(batch)) % count
             part = jax.tree.map(lambda x: x[rows], support)
+            if wanted.finetune_bend:
+                drawn = jax.random.fold_in(jax.random.key(0), at)
+                part = volumes.vary(part, drawn, self.way, wanted.finetune_bend)
             grads = jax.grad(loss)(moving, part)
             updates, state = optimizer.update(grads, state)
             return (optax.apply_updates(moving, updates), state), None

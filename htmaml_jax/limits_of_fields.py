@@ -77,7 +77,11 @@ def check(fields: dict[str, Any]) -> None:
         ),
         (_SHARES, lambda x: 0 <= x < 1, "at least 0 and below 1"),
         # Else a volume could be turned inside out, or fold.
-        ("outer.augment.affine", lambda x: 0 <= x < 1 / 3, "in 0 .. 1/3"),
+        (
+            "outer.augment.affine eval.finetune_bend",
+            lambda x: 0 <= x < 1 / 3,
+            "in 0 .. 1/3",
+        ),
         ("outer.augment.elastic", lambda x: 0 <= x < 1 / 8, "in 0 .. 1/8"),
         ("run.seed eval.seed", lambda x: 0 <= x < 2**31, "in 0 .. 2**31 - 1"),
     )

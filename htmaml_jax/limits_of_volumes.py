@@ -20,6 +20,8 @@ def check(config: ConfigDict) -> None:
                 f"outer.augment.{', '.join(ALONE)} are for volumes; set all "
                 "to 0."
             )
+        if config.eval.finetune_bend:
+            raise UserError("eval.finetune_bend is for volumes; set it to 0.0.")
         return
     for name, value in augment.items():
         if value and name not in (*ALONE, "noise"):

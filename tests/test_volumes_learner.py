@@ -23,6 +23,7 @@ from htmaml_jax.errors import UserError
 from htmaml_jax.hyper import heads
 from htmaml_jax.outer import losses
 from htmaml_jax.presets import PRESETS
+from htmaml_jax.slots import Adapted
 
 
 def config_of(system, **fields):
@@ -143,6 +144,37 @@ def test_augmentations_of_volumes_are_for_volumes():
         match="flip, turn, invert, affine, elastic, gamma are for volumes",
     ):
         limits.check(config)
+    config.outer.augment.flip, config.eval.finetune_bend = 0.0, 0.1
+    with pytest.raises(UserError, match="eval.finetune_bend is for volumes"):
+        limits.check(config)
+
+
+def test_tuning_bends_volumes_and_masks_alike(monkeypatch):
+    """Anew in every step, though all steps see the one volume there is."""
+    masks = np.zeros((1, 8, 8, 8), int)
+    masks[0, 2:6, 2:6, 1:7] = 1
+    batch = batch_of(masks)
+    batch = batch._replace(inputs=2.0 * batch.targets[..., None])
+    learner = systems.build(
+        config_of("maml", **{"eval.finetune": 3, "eval.finetune_bend": 0.2}), 1
+    )
+    seen = []
+
+    def bent(self, params, part, *more):
+        jax.debug.callback(lambda *x: seen.append(x), part.inputs, part.targets)
+        return jnp.sum(params["w"] ** 2), {}
+
+    monkeypatch.setattr(type(learner), "support_pass", bent)
+    start = Adapted({"w": jnp.ones(3)}, {}, jnp.ones(1, bool))
+    tuned = learner.tune(start, batch)
+    jax.effects_barrier()
+    assert (tuned.params["w"] < 1).all()
+    assert len(seen) == 3
+    for inputs, targets in seen:
+        assert 0 < np.mean(targets != masks) < 0.2
+        bright = inputs[..., 0] > (inputs.min() + inputs.max()) / 2
+        assert np.mean(bright == targets) > 0.95
+    assert (seen[0][1] != seen[1][1]).any()
 
 
 def batch_of(masks):

@@ -1,4 +1,4 @@
-"""Augmentation of episodes on volumes, meta-training only.
+"""Augmentation of episodes on volumes, for meta-training and for tuning.
 
 What a task could also have been: mirrored or turned, its structure is
 another one, and so it is in a negative. All volumes of a task change alike:
@@ -74,6 +74,23 @@ def augment(episode: Episode, key: jax.Array, way: int, strengths) -> Episode:
         support=side(episode.support, keys[4]),
         query=side(episode.query, keys[5]),
     )
+
+
+def vary(batch: Batch, key: jax.Array, way: int, strength: float) -> Batch:
+    """Bends each volume of a batch and changes its contrast; see `bend`.
+
+    Args:
+      batch: of volumes.
+      key: of all that is drawn.
+      way: structures N.
+      strength: of the linear map and of the contrast; of the knots a third.
+    """
+    each = jax.random.split(key, (2, len(batch.targets)))
+    x, masks = jax.vmap(lambda *a: bend(*a, way, strength, strength / 3))(
+        batch.inputs, batch.targets, each[0]
+    )
+    x = jax.vmap(lambda *a: change_contrast(*a, strength))(x, each[1])
+    return batch._replace(inputs=x, targets=masks)
 
 
 def bend(
