@@ -193,6 +193,7 @@ def load(
     series: str = "best",
     encoder: str = "",
     finetune: int = 0,
+    bend: float = 0.0,
 ) -> Model | VolumeModel:
     """Loads a trained model from the workdir of a run.
 
@@ -202,9 +203,11 @@ def load(
       encoder: of texts, where its folder is not where it was in training.
       finetune: steps of Adam on the support set after the inner loop; the
         run's `eval.finetune_rate` and `eval.finetune_batch` say how.
+      bend: how far volumes are bent anew in each of these, below 1/3.
     """
     moved = [("data.encoder", encoder)] if encoder else []
     moved += [("eval.finetune", str(finetune))] if finetune else []
+    moved += [("eval.finetune_bend", str(bend))] if bend else []
     restored = evaluate.restore(epath.Path(workdir), series, moved)
     info, meta, config = restored
     if needs_domain(config):

@@ -90,39 +90,16 @@ def test_volumes_of_one_subject_stay_together(tmp_path):
         find.load(settings("decathlon", root, recording="^scan(.*)"))
 
 
-def apart(size=60):
-    """Draws four small bright blocks in the corners of a volume."""
-    image, mask = np.zeros((2, size, size, size), np.float32)
-    for number, at in enumerate((4, size - 10), start=1):
-        mask[at : at + 5, 4:9, 4:9] = number
-        mask[at : at + 5, 50:55, 50:55] = number + 2
-    rng = np.random.default_rng(0)
-    return 50 * mask + rng.normal(0, 3, image.shape), mask.astype(np.uint8)
-
-
-def totalseg(root, count=12, kind="ct"):
-    """Writes a folder of TotalSegmentator's form."""
-    names = ("liver", "spleen", "colon", "aorta")
-    for i in range(count):
-        image, mask = apart()
-        home = root / f"s{i:04}"
-        tiny_volumes.write(home / f"{kind}.nii.gz", image.astype(np.float32))
-        for number, name in enumerate(names, start=1):
-            if (i, name) != (0, "aorta"):  # not every volume shows all
-                part = (mask == number).astype(np.uint8)
-                path = home / "segmentations" / f"{name}.nii.gz"
-                tiny_volumes.write(path, part)
-    return root
-
-
 @pytest.mark.parametrize("form", ["totalsegmentator", "decathlon"])
 def test_structures_far_apart_have_cubes_of_their_own(tmp_path, form):
     root = tmp_path / "far"
     if form == "totalsegmentator":
-        totalseg(root)
+        tiny_volumes.totalseg(root)
     else:
         tiny_volumes.decathlon(root, 12)
-        for kind, data in zip(("images", "labels"), apart(), strict=True):
+        for kind, data in zip(
+            ("images", "labels"), tiny_volumes.apart(), strict=True
+        ):
             for path in (root / f"{kind}Tr").iterdir():
                 tiny_volumes.write(path, data)
     found = find.load(settings(form, root, side=16))
@@ -138,7 +115,7 @@ def test_structures_far_apart_have_cubes_of_their_own(tmp_path, form):
 def test_what_the_window_of_a_scan_is(tmp_path):
     window = tuple(config.default().data.hounsfield)
     for kind, wanted in (("ct", window), ("mri", None)):
-        root = totalseg(tmp_path / kind, 2, kind)
+        root = tiny_volumes.totalseg(tmp_path / kind, 2, kind)
         found = find.load(settings("totalsegmentator", root, side=16))
         assert found.front_end["window"] == wanted
     root = tiny_volumes.decathlon(tmp_path / "blocks", 1)
@@ -158,7 +135,7 @@ def test_a_structure_wider_than_its_cube_is_refused(tmp_path):
 
 
 def test_a_scan_without_its_masks_is_named(tmp_path):
-    root = totalseg(tmp_path / "far", 2)
+    root = tiny_volumes.totalseg(tmp_path / "far", 2)
     for path in (root / "s0001" / "segmentations").iterdir():
         path.unlink()
     with pytest.raises(UserError, match="s0001/ct.nii.gz has no mask"):

@@ -109,3 +109,18 @@ def test_other_files_are_not_taken_for_the_prepared(tmp_path):
     other = acdc(tmp_path / "two", (1, 3))
     with pytest.raises(UserError, match="prepared from other files than"):
         volume_builders.Acdc(folder=other, data_dir=home)
+
+
+def test_a_folder_of_totalsegmentator_becomes_a_data_set(tmp_path):
+    folder = tiny_volumes.totalseg(tmp_path / "Body", 2)
+    items = load("totalsegmentator", tmp_path / "tfds", folder)
+    assert [x["name"] for x in items] == [b"s0000", b"s0001"]
+    _, mask = tiny_volumes.apart()
+    names = ("aorta", "colon", "liver", "spleen")  # in the order of numbers
+    drawn = ("liver", "spleen", "colon", "aorta")
+    renumbered = np.array([0, *(1 + names.index(name) for name in drawn)])
+    np.testing.assert_array_equal(items[1]["mask"], renumbered[mask])
+    there = set(np.unique(items[0]["mask"]))
+    assert there == {0, 2, 3, 4}  # the first has no aorta
+    about = metadata(tmp_path / "tfds" / "totalsegmentator", "body")
+    assert dict(about["structures"]) == dict(zip("1234", names, strict=True))

@@ -80,7 +80,7 @@ def test_sections_show_best_median_and_worst():
 @pytest.mark.slow
 def test_adapting_to_scans(run, tmp_path):
     """Predictions lie on the grid of their image, however it is stored."""
-    model = adapt.load(run)
+    model = adapt.load(run, finetune=2, bend=0.2)
     image, mask = tiny_volumes.scan(100, 18)
     pairs = [
         (

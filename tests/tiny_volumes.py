@@ -91,3 +91,30 @@ def arguments(
         f"--workdir={workdir}",
         *(f"--config.{name}={value}" for name, value in merged.items()),
     ]
+
+
+def apart(size: int = 60):
+    """Draws four small bright blocks in the corners of a volume."""
+    image, mask = np.zeros((2, size, size, size), np.float32)
+    for number, at in enumerate((4, size - 10), start=1):
+        mask[at : at + 5, 4:9, 4:9] = number
+        mask[at : at + 5, 50:55, 50:55] = number + 2
+    rng = np.random.default_rng(0)
+    return 50 * mask + rng.normal(0, 3, image.shape), mask.astype(np.uint8)
+
+
+def totalseg(
+    root: pathlib.Path, count: int = 12, kind: str = "ct"
+) -> pathlib.Path:
+    """Writes a folder of TotalSegmentator's form."""
+    names = ("liver", "spleen", "colon", "aorta")
+    for i in range(count):
+        image, mask = apart()
+        home = root / f"s{i:04}"
+        write(home / f"{kind}.nii.gz", image.astype(np.float32))
+        for number, name in enumerate(names, start=1):
+            if (i, name) != (0, "aorta"):  # not every volume shows all
+                part = (mask == number).astype(np.uint8)
+                path = home / "segmentations" / f"{name}.nii.gz"
+                write(path, part)
+    return root
