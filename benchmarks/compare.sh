@@ -23,6 +23,8 @@ tail=
 [[ ${JUDGE:-} == *transductive=True* ]] && tail=-transductive
 tuned=
 [[ ${JUDGE:-} =~ eval.finetune=([0-9]+) ]] && tuned=tuned${BASH_REMATCH[1]}
+[[ ${JUDGE:-} =~ eval.finetune_bend=([0-9.]+) ]] &&
+    tuned=$tuned+bent${BASH_REMATCH[1]}
 mkdir -p runs
 
 # What a SYSTEM is, and its run.

@@ -205,6 +205,8 @@ def load(
         run's `eval.finetune_rate` and `eval.finetune_batch` say how.
       bend: how far volumes are bent anew in each of these, below 1/3.
     """
+    if bend and not finetune:
+        raise UserError("bend is for steps of finetune; give their number.")
     moved = [("data.encoder", encoder)] if encoder else []
     moved += [("eval.finetune", str(finetune))] if finetune else []
     moved += [("eval.finetune_bend", str(bend))] if bend else []
@@ -218,6 +220,10 @@ def load(
     if config.net.output == "voxels":
         from htmaml_jax.adapt_volumes import VolumeModel
 
-        window = info["data"]["front_end"].get("window")
-        return VolumeModel(meta, config, window and tuple(window))
+        settings = info["data"]["front_end"]
+        # Of sources that are joined each has its own.
+        each = [settings] if "side" in settings else settings.values()
+        windows = {tuple(one.get("window") or ()) for one in each}
+        window = windows.pop() if len(windows) == 1 else ()
+        return VolumeModel(meta, config, window or None)
     return Model(workdir, restored)

@@ -15,7 +15,9 @@ from htmaml_jax.errors import UserError
 
 Path = str | pathlib.Path
 _TILES = 8  # per compiled call
-_MOST = 300  # labels of a mask; an atlas of the brain has some hundred
+# Labels of a mask: an atlas of the brain has some hundred, but who wants all
+# that is not 0 has no such.
+_MOST, _FEW = 300, 64
 
 
 class Segmented(NamedTuple):
@@ -89,11 +91,16 @@ class VolumeModel:
             raise UserError(
                 f"label {label} must name labels of masks, each once, and no 0."
             )
-        window = window or self._window
-        if np.min(spacing) < 0 or np.size(spacing) not in (1, 3):
+        window = self._window if window is None else window
+        some, all_given = np.any(spacing), np.all(spacing)
+        if (
+            np.min(spacing) < 0
+            or some != all_given
+            or np.size(spacing) not in ((1, 3))
+        ):
             raise UserError(
                 f"spacing {spacing} must be one size of a cell in mm, or "
-                "three, none below 0."
+                "three; or 0, to fit what is looked for."
             )
         if window is not None and not window[0] < window[1]:
             raise UserError(f"window {window} must be (lowest, highest).")
@@ -104,10 +111,12 @@ class VolumeModel:
             image, mask = map(read_file, item)
             nifti.check_pair(image, mask)
             drawn = nifti.whole(mask)
-            if (count := len(np.unique(drawn))) > _MOST:
+            count = len(np.unique(drawn))
+            if count > (_MOST if labels or label else _FEW):
                 raise UserError(
                     f"{mask.name} has {count} different labels; it seems to "
-                    "be an image. A pair is (image, mask), in this order."
+                    "be an image. A pair is (image, mask), in this order; of "
+                    "an atlas say which label."
                 )
             found = [
                 drawn == one if one else drawn != 0
@@ -121,7 +130,7 @@ class VolumeModel:
                         "must."
                     )
             pairs.append((image, found))
-        spacing = spacing if np.all(spacing) else self._fitting(pairs)
+        spacing = spacing if all_given else self._fitting(pairs)
         images, masks = [], []
         for image, found in pairs:
             centre = cubes.middle(np.any(found, axis=0), image.affine)

@@ -276,10 +276,13 @@ def identity(config: Any, without: Sequence[str] = ()) -> dict[str, Any]:
       config: as a ConfigDict, or as JSON gives it back.
       without: further fields to leave out.
     """
+    fields = flat(config)
+    # How domains are joined is nothing to a run of one.
+    idle = FREE if fields.get("joint.parts") else (*FREE, "joint.")
     return {
         key: _plain(value)
-        for key, value in sorted(flat(config).items())
-        if key in FIXED or not key.startswith(FREE)
+        for key, value in sorted(fields.items())
+        if key in FIXED or not key.startswith(idle)
         if key not in without
     }
 

@@ -161,6 +161,8 @@ def evaluate(
     if judged.finetune:
         variant = f"{'' if variant == 'default' else variant + '+'}tuned"
         variant += str(judged.finetune)
+        bent = judged.finetune_bend
+        variant += f"+bent{bent:g}" if bent else ""
     return {
         "benchmark": benchmark,
         "system": config.system,

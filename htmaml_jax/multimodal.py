@@ -49,8 +49,9 @@ _COMMON = (
 )
 # What else a domain takes from the common config, where that says something.
 _PASSED = ("data.loader", "data.download", "run.chunk", "run.lowering")
+_PASSED += ("train.val_episodes",)
 # What is of the update of all, or of the trunk's optimizer.
-_OWN = ("joint.", "train.", "log.", "outer.rate", "outer.warmup")
+_OWN = ("joint.", "log.", "outer.rate", "outer.warmup")
 _OWN += ("outer.floor", "outer.clip", "outer.decay", "outer.frozen")
 
 

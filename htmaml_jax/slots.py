@@ -136,9 +136,10 @@ class Slots:
         made = fillings.makes_head(self.config)
 
         def with_prototypes(params):
-            # The learned head knows what all structures have in common; what
-            # all classes share, zeros, cancels in the softmax.
             prototypes = self.prototypes(params, support, shuffle)
+            if self.problem.classes:
+                return prototypes
+            # The learned column knows what all structures have in common.
             return jax.tree.map(jnp.add, shared["head"], prototypes)
 
         if made and not self.generates:

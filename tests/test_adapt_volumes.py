@@ -1,5 +1,7 @@
 """Whole scans: by tiles, back on their own grid, and what is refused."""
 
+import gzip
+import struct
 import types
 
 import nibabel
@@ -118,6 +120,20 @@ def test_a_written_mask_lies_on_its_image_for_every_reader(tmp_path):
     )
 
 
+def test_what_a_header_says_wrongly_of_space_is_left_out(tmp_path):
+    """A quaternion of no rotation and a unit that there is not."""
+    scan(tmp_path / "image.nii.gz", {"sform": (TURNED, 2)})
+    plain = bytearray(gzip.decompress((tmp_path / "image.nii.gz").read_bytes()))
+    struct.pack_into("<fff", plain, 256, 9.0, 9.0, 9.0)
+    plain[123] = 7
+    (tmp_path / "image.nii").write_bytes(plain)
+    specialist = VolumeSpecialist(bright, 8, 4.0, None)
+    (found,) = specialist.predict([tmp_path / "image.nii"])
+    found.save(tmp_path / "mask.nii.gz")
+    written = nibabel.load(tmp_path / "mask.nii.gz")
+    np.testing.assert_allclose(written.affine, TURNED)
+
+
 def test_a_file_that_cannot_be_used_comes_before_any_answer(tmp_path):
     scan(tmp_path / "good.nii.gz")
     (tmp_path / "bad.nii.gz").write_bytes(b"nothing")
@@ -141,6 +157,8 @@ def test_support_that_cannot_be_used(model, tmp_path):
     gray = tiny_volumes.write(
         tmp_path / "gray.nii.gz", np.rint(99 * image).astype(np.int16)
     )
+    small_gray = (image - image.min()).astype(np.uint8)  # of 8 bits
+    eight = tiny_volumes.write(tmp_path / "eight.nii.gz", small_gray)
     whole = tiny_volumes.write(tmp_path / "mask.nii.gz", mask)
     for support, words in (
         ([], "list of pairs"),
@@ -150,6 +168,7 @@ def test_support_that_cannot_be_used(model, tmp_path):
         ([(good, tmp_path / "gone.nii.gz")], "gone.nii.gz cannot be read"),
         ([(good, soft)], "soft.nii.gz has labels that are not whole"),
         ([(whole, good)], "a.nii.gz has labels that are not whole"),
+        ([(whole, eight)], "eight.nii.gz has .* different labels"),
         ([(good, gray)], "gray.nii.gz has .* different labels"),
     ):
         with pytest.raises(UserError, match=words):
@@ -158,9 +177,10 @@ def test_support_that_cannot_be_used(model, tmp_path):
     for options, words in (
         ({"label": 7}, "mask.nii.gz does not show.*label 7"),
         ({"spacing": 50.0}, "smaller than the network can see"),
-        ({"spacing": -2.0}, "none below 0"),
+        ({"spacing": -2.0}, "or three; or 0"),
         ({"spacing": (1.0, 2.0)}, "or three"),
-        ({"window": (240, -160)}, r"must be \(lowest, highest\)"),
+        ({"spacing": (1.0, 0.0, 2.0)}, "or three"),
+        ({"window": np.array([240, -160])}, r"must be \(lowest, highest\)"),
     ):
         with pytest.raises(UserError, match=words):
             model.adapt(pairs, **options)

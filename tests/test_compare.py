@@ -88,6 +88,10 @@ def test_what_is_tuned_afterwards_has_its_own_name(compare):
     assert doors() == ["train", "evaluate"] * 2 + ["evaluate"] * 2
     marks = [x[x.index("--variant") + 1] for x in calls("python")[-2:]]
     assert marks == ["tuned50", "wide+tuned50"]
+    bent = f"{judge} --config.eval.finetune_bend=0.15"
+    compare("maml", JUDGE=bent)
+    (judged,) = calls("python")[-1:]
+    assert judged[judged.index("--variant") + 1] == "tuned50+bent0.15"
 
 
 def test_changes_reach_training_whole(compare):

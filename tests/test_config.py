@@ -188,6 +188,16 @@ def test_differences_name_what_may_not(arg, line, tmp_path):
     )
 
 
+def test_how_domains_are_joined_is_nothing_to_a_run_of_one():
+    old, new = config.default(), config.default()
+    old.joint.weigh = "uncertainty"
+    assert config.differences(old, new) == []
+    for one in (old, new):
+        one.joint.parts = (("audio", "configs/asc.py"),)
+    said = config.differences(old, new)
+    assert said == ["joint.weigh: uncertainty -> none"]
+
+
 def test_differences_see_new_fields_and_changed_rules():
     old = record("inner.steps=1")
     del old["inner"]["size"]

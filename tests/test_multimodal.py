@@ -8,7 +8,15 @@ import pytest
 import tiny
 from small import fields_of
 
-from htmaml_jax import adapt, evaluate, starts, systems, train
+from htmaml_jax import (
+    adapt,
+    cli,
+    evaluate,
+    multimodal,
+    starts,
+    systems,
+    train,
+)
 from htmaml_jax.data import find
 from htmaml_jax.errors import UserError
 from htmaml_jax.run import checkpoints, joint, signals
@@ -244,6 +252,21 @@ def test_stopping_in_between_changes_nothing(run, root, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_domain_of_another_config_is_not_gone_on_with(run, root, monkeypatch):
+    """The file that joint.parts names may have changed in between."""
+    read = multimodal.configs_of
+
+    def changed(config):
+        found = read(config)
+        found["high"].inner.size = 0.2
+        return found
+
+    monkeypatch.setattr(multimodal, "configs_of", changed)
+    with pytest.raises(UserError, match="run/high was started .* inner.size"):
+        train.main(arguments(root, run))
+
+
+@pytest.mark.slow
 def test_a_third_domain_starts_from_the_trunk(run, root):
     clips = tiny.write_clips(root / "third")
     fields = {
@@ -261,6 +284,16 @@ def test_a_third_domain_starts_from_the_trunk(run, root):
     fields["hyper.pretrained"] = root / "late"
     with pytest.raises(UserError, match="run of one domain"):
         train.main(tiny.arguments(clips, root / "later", **fields))
+
+
+def test_what_every_domain_takes_from_the_common_config(root):
+    more = {"data__loader": "tfdata", "train__val_episodes": 7, "log__every": 3}
+    fields, _ = cli.read_config(
+        str(root / "both.py"),
+        [(k.replace("__", "."), str(v)) for k, v in more.items()],
+    )
+    for own in multimodal.configs_of(fields).values():
+        assert (own.data.loader, own.train.val_episodes) == ("tfdata", 7)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Volumes of one's own: as of the Decathlon, and as of TotalSegmentator."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -75,7 +76,9 @@ def test_few_structures_are_for_tests_alone(tmp_path):
 
 def test_two_tasks_of_the_decathlon_are_not_one(tmp_path):
     for name in ("Task03", "Task09"):
-        tiny_volumes.decathlon(tmp_path / name, 1)
+        path = tiny_volumes.decathlon(tmp_path / name, 1) / "dataset.json"
+        about = json.loads(path.read_text())
+        path.write_text(json.dumps(about | {"name": name}))
     with pytest.raises(UserError, match="several dataset.json: Task03/.*Task0"):
         find.load(settings("decathlon", tmp_path))
 
@@ -121,17 +124,63 @@ def test_what_the_window_of_a_scan_is(tmp_path):
     root = tiny_volumes.decathlon(tmp_path / "blocks", 1)
     about = json.loads((root / "dataset.json").read_text())
     about.pop("modality", None)
-    about |= {"channel_names": {"0": "CT"}}
-    (root / "dataset.json").write_text(json.dumps(about))
-    found = find.load(settings("decathlon", root))
-    assert found.front_end["window"] == window
+    for said, wanted in (({"0": "CT"}, window), (["SPECT"], None)):
+        about |= {"channel_names": said}
+        (root / "dataset.json").write_text(json.dumps(about))
+        found = find.load(settings("decathlon", root))
+        assert found.front_end["window"] == wanted
 
 
-def test_a_structure_wider_than_its_cube_is_refused(tmp_path):
-    root = tiny_volumes.decathlon(tmp_path / "blocks", 1)
+def test_structures_wider_than_their_cubes_are_left_out(tmp_path, capsys):
+    root = tiny_volumes.decathlon(tmp_path / "blocks", 3)
+    image, mask = tiny_volumes.scan(0, 30)
+    mask[1:29, 1, 1] = 4
+    for path in (root / "labelsTr").iterdir():
+        tiny_volumes.write(root / "imagesTr" / path.name, image)
+        tiny_volumes.write(path, mask)
+    for _ in range(2):  # also where the arrays come from the cache
+        found = find.load(settings("decathlon", root))
+        assert {found.classes[x] for x in found.labels} <= {
+            *("top-half", "ball", "rod"),
+        }
+        said = capsys.readouterr().out
+        assert "left out: plate, 56 mm wide" in said
+        assert "data.spacing=14.0" in said
     tight = settings("decathlon", root, spacing=0.5)
-    with pytest.raises(UserError, match="case_00: .* set data.spacing=3.0"):
+    with pytest.raises(UserError, match="ball, 12 mm wide.*data.spacing=3.0"):
         find.load(tight)
+
+
+def test_left_and_right_are_of_one_split(tmp_path):
+    root = tiny_volumes.decathlon(tmp_path / "blocks", 12)
+    path = root / "dataset.json"
+    about = json.loads(path.read_text())
+    names = ("kidney_left", "kidney_right", "Left Lung", "spleen")
+    labels = {str(i): name for i, name in enumerate(names, start=1)}
+    path.write_text(json.dumps(about | {"labels": labels}))
+    splits = find.load(settings("decathlon", root)).splits
+    (kidneys,) = (x for x in splits.values() if "kidney_left" in x)
+    assert kidneys == ("kidney_left", "kidney_right")
+    assert sorted(map(len, splits.values())) == [1, 1, 2]
+
+
+def test_scans_of_two_kinds_or_of_one_name_are_refused(tmp_path):
+    root = tiny_volumes.totalseg(tmp_path / "a", 2)
+    image, _ = tiny_volumes.apart()
+    tiny_volumes.write(root / "s0000" / "mri.nii.gz", image)
+    with pytest.raises(UserError, match="ct.nii.gz and mri.nii.gz"):
+        find.load(settings("totalsegmentator", root, side=16))
+    for name in "bc":
+        tiny_volumes.totalseg(tmp_path / "two" / name, 1)
+    with pytest.raises(UserError, match="b/s0000/ct.nii.gz and c/s0000/ct"):
+        find.load(settings("totalsegmentator", tmp_path / "two", side=16))
+
+
+def test_an_archive_beside_its_folder_counts_once(tmp_path):
+    root = tiny_volumes.decathlon(tmp_path / "all" / "blocks", 2)
+    shutil.make_archive(str(tmp_path / "all" / "blocks"), "zip", root)
+    found = find.load(settings("decathlon", tmp_path / "all"))
+    assert len(set(found.masks.cases)) == 2
 
 
 def test_a_scan_without_its_masks_is_named(tmp_path):

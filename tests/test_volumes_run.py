@@ -42,6 +42,8 @@ def test_results_tell_structures_and_volumes_apart(run):
     asked = table.masks.cases[rows[:, 0]].ravel()
     again = np.mean([weights[case] for case in asked])
     assert again == pytest.approx(found["mean"], abs=1e-3)
+    bent = [("eval.finetune", "1"), ("eval.finetune_bend", "0.1")]
+    assert evaluate.evaluate(run, overrides=bent)["variant"] == "tuned1+bent0.1"
 
 
 @pytest.mark.slow

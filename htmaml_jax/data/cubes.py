@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from htmaml_jax.data import nifti
-from htmaml_jax.errors import UserError
 
 BESIDE = 3  # cells that a cube may lie beside the middle
 
@@ -47,7 +46,11 @@ def numbered(
 
 
 def grids(
-    mask: nifti.Volume, name: str, plan: Any, side: int
+    mask: nifti.Volume,
+    name: str,
+    plan: Any,
+    side: int,
+    wide: dict[str, float],
 ) -> Iterator[tuple[nifti.Grid, Sequence[int]]]:
     """Yields cubes, and the places in the plan of the structures in each.
 
@@ -56,9 +59,8 @@ def grids(
       name: of the case, which says how far a cube lies beside the middle.
       plan: see `volumes.Plan`.
       side: of a cube, in cells.
-
-    Raises:
-      UserError: a structure is far wider than its cube.
+      wide: is told the structures, and how wide in mm they are, that are far
+        wider than their cubes and have none.
     """
     digest = hashlib.sha256(name.encode()).digest()
     rng = np.random.default_rng(list(digest))
@@ -73,19 +75,22 @@ def grids(
         return
     for place, number in enumerate(plan.structures):
         inside = mask.data == number
-        if inside.any():
-            _refuse_large(inside, mask, name, number, plan, side)
+        if not inside.any():
+            continue
+        places = np.argwhere(inside)
+        cells = places.max(0) - places.min(0) + 1
+        width = float((cells * nifti.spacing_of(mask.affine)).max())
+        if width > 1.5 * side * max(plan.spacing):
+            called = plan.structures[number]
+            wide[called] = max(width, wide.get(called, 0.0))
+        else:
             yield around(inside), (place,)
 
 
-def _refuse_large(inside, mask, name, number, plan, side):
-    places = np.argwhere(inside)
-    cells = places.max(0) - places.min(0) + 1
-    wide = float((cells * nifti.spacing_of(mask.affine)).max())
-    if wide > 1.5 * side * max(plan.spacing):
-        raise UserError(
-            f"{name}: {plan.structures[number]} is {wide:.0f} mm wide, a "
-            f"cube of {side} "
-            f"cells of {max(plan.spacing):g} mm shows its inside alone; set "
-            f"data.spacing={2 * wide / side:.1f} or so, or leave it out."
-        )
+def too_wide(name: str, width: float, plan: Any, side: int) -> str:
+    """Says what a cube would have to be like for a structure of mm width."""
+    return (
+        f"{name}, {width:.0f} mm wide, of which a cube of {side} cells of "
+        f"{max(plan.spacing):g} mm shows too little; set "
+        f"data.spacing={2 * width / side:.1f} to see it"
+    )

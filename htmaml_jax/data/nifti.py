@@ -116,11 +116,15 @@ def read(data: bytes, name: str) -> Volume:
 def save(path: Any, mask: np.ndarray, image: Volume) -> None:
     """Writes a mask with all that the header of its image says of space."""
     made = nibabel.Nifti1Image(mask, image.affine)
-    for get in ("qform", "sform"):
-        # Readers differ in which of the two they go by.
-        form, code = getattr(image.header, f"get_{get}")(coded=True)
-        getattr(made, f"set_{get}")(form, int(code), update_affine=False)
-    made.header.set_xyzt_units(*image.header.get_xyzt_units())
+    try:
+        for get in ("qform", "sform"):
+            # Readers differ in which of the two they go by.
+            form, code = getattr(image.header, f"get_{get}")(coded=True)
+            getattr(made, f"set_{get}")(form, int(code), update_affine=False)
+        made.header.set_xyzt_units(*image.header.get_xyzt_units())
+    except (ValueError, KeyError, nibabel.spatialimages.HeaderDataError):
+        # One of the two is no rotation, or the unit unknown: as it was read.
+        made = nibabel.Nifti1Image(mask, image.affine)
     nibabel.save(made, path)
 
 

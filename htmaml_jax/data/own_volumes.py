@@ -29,9 +29,11 @@ EXPECTED = {
 }
 END = r"\.nii(?:\.gz)?$"
 _MSD = re.compile(r"(?:^|/)(imagesTr|labelsTr)/([^/]+?)" + END)
-_SCAN = re.compile(r"(?:^|/)([^/]+)/(ct|mri)" + END)
-_PART = re.compile(r"(?:^|/)([^/]+)/segmentations/([^/]+?)" + END)
+# Whole paths, so that what has one name in two folders shows.
+_SCAN = re.compile(r"^(?:.*/)?([^/]+)/(ct|mri)" + END)
+_PART = re.compile(r"^(?:.*/)?([^/]+)/segmentations/([^/]+?)" + END)
 _JSON = "dataset.json"
+_SIDE = re.compile(r"(?:^|[-_ ])(?:left|right)(?=$|[-_ ])")
 # Of the subjects of one's own data.
 SPLIT_SHARES = {"test": 0.3, "validation": 0.15, "train": 0.55}
 
@@ -43,21 +45,29 @@ def decathlon(files: Files, folder: pathlib.Path, data: Any):
         case._replace(subject=_subject(case.name, data))
         for case in pairs(files)
     ]
-    kinds = about.get("modality") or about.get("channel_names") or {}
-    scan = " ".join(map(str, dict(kinds).values()))
+    kinds = about.get("modality") or about.get("channel_names")
+    ct = re.search(r"\bCT\b", json.dumps(kinds), re.IGNORECASE) is not None
     name = str(about.get("name", folder.name)).lower().replace(" ", "-")
     licence = str(about.get("licence", "unknown"))
     structures = _structures(about, folder)
-    ct = "CT" in scan.upper()
     return cases, _plan(name, structures, cases, data, licence, ct)
 
 
 def totalsegmentator(files: Files, folder: pathlib.Path, data: Any):
     """Reads a folder of TotalSegmentator's form; returns (cases, plan)."""
-    scans = {name: path for name, _, path in matching(files, _SCAN)}
+    found = matching(files, _SCAN)
+    kinds = {kind for _, kind, _ in found}
+    if len(kinds) > 1:
+        raise UserError(
+            f"{folder} holds ct.nii.gz and mri.nii.gz, whose intensities mean "
+            "different things; give a folder of one kind as data.dir."
+        )
+    scans: dict[str, str] = {}
+    for name, _, path in found:
+        _once(scans, name, path)
     parts: dict[str, dict[str, str]] = {}
     for name, structure, path in matching(files, _PART):
-        parts.setdefault(name, {})[structure.lower()] = path
+        _once(parts.setdefault(name, {}), structure.lower(), path)
     names = sorted({one for of in parts.values() for one in of})
     cases = complete(
         Case(
@@ -69,17 +79,31 @@ def totalsegmentator(files: Files, folder: pathlib.Path, data: Any):
         for name in sorted({*scans, *parts})
     )
     structures = dict(enumerate(names, start=1))
-    ct = any("/ct.nii" in path for path in scans.values())
     name = folder.name.lower().replace(" ", "-")
+    ct = "ct" in kinds
     return cases, _plan(name, structures, cases, data, "unknown", ct)
+
+
+def _once(found, name, path):
+    if name in found:
+        raise UserError(
+            f"{found[name]} and {path} have one name; give the folder of one "
+            "of them as data.dir, or rename it."
+        )
+    found[name] = path
 
 
 def _plan(name, structures, cases, data, licence, ct):
     names = tuple(sorted(structures.values()))
+    # What is left and right of a body looks alike: both are of one split.
+    both = {name: _SIDE.sub("", name) for name in names}
     # With few structures there is only what a trained model may be tested on.
     splits, held = {"test": names}, None
-    if len(names) >= 3:
-        splits = split_classes(names)
+    if len(set(both.values())) >= 3:
+        splits = {
+            split: tuple(name for name in names if both[name] in of)
+            for split, of in split_classes(tuple(set(both.values()))).items()
+        }
         held = {case.subject: _split_of(case.subject) for case in cases}
     return Plan(
         name=name,
@@ -114,12 +138,13 @@ def _about(files: Files, folder):
         raise UserError(
             f"{folder} has no {_JSON}; expected {EXPECTED['decathlon']}."
         )
-    if len(found) > 1:
+    path = min(found, key=len)
+    # An archive may lie beside what was taken out of it.
+    if len({files[one].read() for one in found}) > 1:
         raise UserError(
             f"{folder} has several {_JSON}: {', '.join(sorted(found))}; give "
             "the folder of one of them as data.dir."
         )
-    (path,) = found
     try:
         return dict(json.loads(files[path].read()))
     except ValueError as error:

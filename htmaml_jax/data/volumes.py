@@ -98,6 +98,8 @@ def table(
         "files": stamps(files, paths),
     }
     found = cache.cached(key, lambda: _prepare(files, cases, plan, side))
+    for said in found["wide"]:
+        print(f"left out: {said}", flush=True)
     classes = tuple(sorted(set(plan.structures.values())))
     position = {name: i for i, name in enumerate(classes)}
     every = list(plan.structures.values())
@@ -190,7 +192,7 @@ def _prepare(files, cases, plan, side):
     Structures are numbered by their places in the plan, in masks from 1.
     """
     rows: dict[str, list] = {k: [] for k in ("inputs", "masks", "labels")}
-    rows["cases"] = []
+    rows["cases"], wide = [], {}
     digest = hashlib.sha256()
     for i, case in cache.show_progress(list(enumerate(cases)), desc="volumes"):
         data, image, mask = read_case(files, case, plan)
@@ -200,7 +202,7 @@ def _prepare(files, cases, plan, side):
         if not labels.any():
             continue
         bright = image._replace(data=nifti.level(image, plan.window))
-        for grid, asked in cubes.grids(mask, case.name, plan, side):
+        for grid, asked in cubes.grids(mask, case.name, plan, side, wide):
             near, drawn = bright, mask
             if plan.apart:
                 near, drawn = (nifti.around(x, grid) for x in (bright, mask))
@@ -212,12 +214,16 @@ def _prepare(files, cases, plan, side):
                 rows["masks"].append(parts)
                 rows["labels"].append(place)
                 rows["cases"].append(i)
+    said = [cubes.too_wide(*item, plan, side) for item in wide.items()]
+    if said and not rows["labels"]:
+        raise UserError(f"{cases[0].image} and others: {'; '.join(said)}.")
     if not rows["labels"]:
         raise UserError(
             f"{cases[0].masks[0]} and the other masks show none of "
             f"{', '.join(plan.structures.values())}."
         )
     made = {k: np.stack(v) for k, v in rows.items()}
+    made["wide"] = np.array(said, str)
     return made | {"content": np.array(digest.hexdigest())}
 
 
@@ -229,18 +235,20 @@ def read_case(
     Raises:
       UserError: either cannot be used, or they do not fit each other.
     """
-    data = [files[path].read() for path in (case.image, *case.masks)]
-    image, *masks = map(nifti.read, data, (case.image, *case.masks))
-    for mask in masks:
-        nifti.check_pair(image, mask)
+    data = [files[case.image].read()]
+    image = nifti.read(data[0], case.image)
     if isinstance(case.mask, str):
-        return (
-            data,
-            image,
-            mask._replace(data=nifti.labels_of(mask, plan.structures)),
-        )
-    labels, left = np.zeros(image.data.shape, np.int32), iter(masks)
-    for number, path in zip(plan.structures, case.mask, strict=True):
-        if path:
-            labels[nifti.labels_of(next(left), {1}) > 0] = number
-    return data, image, mask._replace(data=labels)
+        masks = {0: case.mask}
+    else:
+        masks = dict(zip(plan.structures, case.mask, strict=True))
+    labels = np.zeros(image.data.shape, np.int32)
+    # One after the other: a hundred whole masks fill a memory.
+    for number, path in masks.items():
+        if not path:
+            continue
+        data.append(files[path].read())
+        mask = nifti.read(data[-1], path)
+        nifti.check_pair(image, mask)
+        found = nifti.labels_of(mask, {1} if number else plan.structures)
+        labels[found > 0] = number or found[found > 0]
+    return data, image, image._replace(data=labels, name=case.masks[0])

@@ -14,6 +14,7 @@ from etils import epath
 
 from htmaml_jax import files
 from htmaml_jax.errors import UserError
+from htmaml_jax.run import hosts
 
 _QUIET = 15.0  # seconds between lines that say how far it is
 
@@ -145,10 +146,7 @@ def waiting(what: str, count: int) -> Callable[[int], None]:
             return
         line, pace = now, (now - first[0]) / (done - first[1])
         left = pace * (count - done) / 60
-        print(
-            f"{done}/{count} {what}, {left:.1f} min left at this pace",
-            flush=True,
-        )
+        hosts.say(f"{done}/{count} {what}, {left:.1f} min left at this pace")
 
     return tell
 
