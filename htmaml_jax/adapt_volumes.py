@@ -47,7 +47,11 @@ class Segmented(NamedTuple):
 
 
 class VolumeModel:
-    """A meta-trained model of volumes; made by `adapt.load`."""
+    """A meta-trained model of volumes; made by `adapt.load`.
+
+    Attributes:
+      window: of intensities, as in training; None for percentiles.
+    """
 
     def __init__(
         self,
@@ -57,7 +61,7 @@ class VolumeModel:
     ):
         """Takes a meta, its config, and the window of its images."""
         self._meta, self._config = meta, config
-        self._side, self._window = config.data.side, window
+        self._side, self.window = config.data.side, window
 
     def adapt(
         self,
@@ -91,7 +95,7 @@ class VolumeModel:
             raise UserError(
                 f"label {label} must name labels of masks, each once, and no 0."
             )
-        window = self._window if window is None else window
+        window = self.window if window is None else window
         some, all_given = np.any(spacing), np.all(spacing)
         if (
             np.min(spacing) < 0

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny_volumes
 
+from htmaml_jax import adapt, cli, evaluate
 from htmaml_jax.adapt_volumes import VolumeModel, VolumeSpecialist, tiled
 from htmaml_jax.errors import UserError
 
@@ -23,6 +24,30 @@ def model():
     """A model that is asked for nothing but what it refuses."""
     config = types.SimpleNamespace(data=types.SimpleNamespace(side=8))
     return VolumeModel(None, config)
+
+
+CT, MR = ({"side": 8, "window": x} for x in ([-160.0, 240.0], None))
+
+
+@pytest.mark.parametrize(
+    ("front_end", "window"),
+    [
+        (CT, (-160, 240)),
+        (MR, None),
+        ({"liver": CT, "spleen": CT}, (-160, 240)),
+        ({"liver": CT, "brain": MR}, None),
+    ],
+)
+def test_scans_are_seen_as_in_training(monkeypatch, front_end, window):
+    fields, _ = cli.read_config("configs/seg3d.py", [])
+    restored = {"data": {"front_end": front_end}}, None, fields
+    monkeypatch.setattr(evaluate, "restore", lambda *_: restored)
+    assert adapt.load("run").window == window
+
+
+def test_bending_without_steps_is_refused():
+    with pytest.raises(UserError, match="bend is for steps of finetune"):
+        adapt.load("run", bend=0.1)
 
 
 def test_tiles_are_averaged_by_distance_to_their_middles():
