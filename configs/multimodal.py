@@ -6,9 +6,11 @@ Data      see configs/asc.py, intent.py, hate.py, seg3d.py
 Command   python -m htmaml_jax.train --config configs/multimodal.py
 Rivals    one trunk each: configs/multimodal.py:joint.shared=False
           some domains: configs/multimodal.py:joint.only=audio+intent
-Hardware  CPU, 2 cores
-Minutes   not measured yet
-Result    none yet
+Hardware  CPU, 1 of 2 cores, AMD EPYC
+Minutes   12, tests included
+Result    seed 0, beside a run of each domain alone: sounds 51.7 ± 0.8 % (51.5),
+          intents 86.2 ± 0.8 % (86.2), Arabic hate speech 57.9 ± 0.5 (57.8),
+          volumes 30.7 ± 1.3 Dice (29.9); benchmarks/multimodal.sh
 """
 
 from htmaml_jax import config
