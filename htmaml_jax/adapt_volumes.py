@@ -86,55 +86,11 @@ class VolumeModel:
           UserError: a file that cannot be used, by name; a mask that does
             not fit its image or does not show the structure.
         """
-        if not support or isinstance(support, (str, pathlib.Path)):
-            raise UserError("adapting needs a list of pairs (image, mask).")
-        labels = None if np.ndim(label) == 0 else tuple(map(int, label))
-        if labels is not None and (
-            not labels or min(labels) < 1 or len(set(labels)) < len(labels)
-        ):
-            raise UserError(
-                f"label {label} must name labels of masks, each once, and no 0."
-            )
         window = self.window if window is None else window
-        some, all_given = np.any(spacing), np.all(spacing)
-        if (
-            np.min(spacing) < 0
-            or some != all_given
-            or np.size(spacing) not in ((1, 3))
-        ):
-            raise UserError(
-                f"spacing {spacing} must be one size of a cell in mm, or "
-                "three; or 0, to fit what is looked for."
-            )
-        if window is not None and not window[0] < window[1]:
-            raise UserError(f"window {window} must be (lowest, highest).")
-        pairs = []
-        for item in support:
-            if not isinstance(item, (tuple, list)) or len(item) != 2:
-                raise UserError(f"{item} is no pair (image, mask).")
-            image, mask = map(read_file, item)
-            nifti.check_pair(image, mask)
-            drawn = nifti.whole(mask)
-            count = len(np.unique(drawn))
-            if count > (_MOST if labels or label else _FEW):
-                raise UserError(
-                    f"{mask.name} has {count} different labels; it seems to "
-                    "be an image. A pair is (image, mask), in this order; of "
-                    "an atlas say which label."
-                )
-            found = [
-                drawn == one if one else drawn != 0
-                for one in labels or (label,)
-            ]
-            for one, inside in zip(labels or (label,), found, strict=True):
-                if not inside.any():
-                    wanted = f"the label {one}" if one else "any structure"
-                    raise UserError(
-                        f"{mask.name} does not show {wanted}; a support volume "
-                        "must."
-                    )
-            pairs.append((image, found))
-        spacing = spacing if all_given else self._fitting(pairs)
+        labels = None if np.ndim(label) == 0 else tuple(map(int, label))
+        _refuse(labels, spacing, window)
+        pairs = _read_pairs(support, labels or (int(label),))
+        spacing = spacing if np.all(spacing) else self._fitting(pairs)
         images, masks = [], []
         for image, found in pairs:
             centre = cubes.middle(np.any(found, axis=0), image.affine)
@@ -265,6 +221,55 @@ def _places(shape, side) -> Iterator[tuple[slice, ...]]:
         starts.append(np.linspace(0, cells - side, count).round().astype(int))
     for corner in np.stack(np.meshgrid(*starts), -1).reshape(-1, 3):
         yield tuple(slice(c, c + side) for c in corner)
+
+
+def _refuse(labels, spacing, window):
+    """Refuses what says wrongly how volumes are to be seen."""
+    if labels is not None and (
+        not labels or min(labels) < 1 or len(set(labels)) < len(labels)
+    ):
+        raise UserError(
+            f"label {labels} must name labels of masks, each once, and no 0."
+        )
+    sizes = np.ravel(spacing)
+    given = (sizes > 0).all() or not sizes.any()
+    if not given or len(sizes) not in (1, 3):
+        raise UserError(
+            f"spacing {spacing} must be one size of a cell in mm, or three; "
+            "or 0, to fit what is looked for."
+        )
+    if window is not None and not window[0] < window[1]:
+        raise UserError(f"window {window} must be (lowest, highest).")
+
+
+def _read_pairs(support, labels):
+    """Reads (image, [mask of each label])s; the label 0 is all but 0."""
+    if not support or isinstance(support, (str, pathlib.Path)):
+        raise UserError("adapting needs a list of pairs (image, mask).")
+    pairs = []
+    for item in support:
+        if not isinstance(item, (tuple, list)) or len(item) != 2:
+            raise UserError(f"{item} is no pair (image, mask).")
+        image, mask = map(read_file, item)
+        nifti.check_pair(image, mask)
+        drawn = nifti.whole(mask)
+        count = len(np.unique(drawn))
+        if count > (_MOST if any(labels) else _FEW):
+            raise UserError(
+                f"{mask.name} has {count} different labels; it seems to be "
+                "an image. A pair is (image, mask), in this order; of an "
+                "atlas say which label."
+            )
+        found = [drawn == one if one else drawn != 0 for one in labels]
+        for one, inside in zip(labels, found, strict=True):
+            if not inside.any():
+                wanted = f"the label {one}" if one else "any structure"
+                raise UserError(
+                    f"{mask.name} does not show {wanted}; a support volume "
+                    "must."
+                )
+        pairs.append((image, found))
+    return pairs
 
 
 def read_file(path: Path) -> nifti.Volume:
