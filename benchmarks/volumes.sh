@@ -13,13 +13,13 @@ export EPISODES=200
 for shots in 5 "1 10"; do
     export SHOTS=$shots WAY=1
     SEEDS=0 SETS=$organs $compare $volumes seg3d htmaml maml tapt mmaml
-    # What is tuned on the support set begins with the network of joint
-    # training, with one that learned nothing, or with ours.
-    JUDGE=--config.eval.finetune=100 SEEDS=0 SETS=$organs \
-        $compare $volumes seg3d finetune finetune+scratch:train.steps=1 \
-        htmaml
     SEEDS="1 2" SETS=$organs $compare $volumes seg3d htmaml maml
 done
+
+# A hundred steps of Adam behind what each has learned; the last two begin
+# with the network of joint training, and with one that learned nothing.
+SHOTS=5 JUDGE=--config.eval.finetune=100 SEEDS=0 SETS=$organs \
+    $compare $volumes seg3d htmaml maml finetune finetune+scratch:train.steps=1
 
 # One subject in four contrasts.
 SHOTS=1 JUDGE=--config.eval.query=3 SETS=seg3d-spinalcord=spinalcord \
