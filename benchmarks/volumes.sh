@@ -12,7 +12,8 @@ export EPISODES=200
 # 5-shot decides; then the curve.
 for shots in 5 "1 10"; do
     export SHOTS=$shots WAY=1
-    SEEDS=0 SETS=$organs $compare $volumes seg3d htmaml maml tapt mmaml
+    SEEDS=0 SETS=$organs $compare $volumes seg3d htmaml maml tapt mmaml \
+        proto-maml:hyper.sharpness=10.0
     SEEDS="1 2" SETS=$organs $compare $volumes seg3d htmaml maml
 done
 
