@@ -152,7 +152,9 @@ def test_features_are_averaged_inside_and_outside():
 def test_features_are_scored_by_telling_structures_apart(tmp_path, capsys):
     """Twelve structures: two are for validation, and blocks differ a lot."""
     blocks = tiny_volumes.decathlon(tmp_path / "blocks", structures=12)
-    run = tiny_volumes.arguments(blocks, tmp_path / "run", **FIELDS)
+    # Each has a cube of its own, which must show the other one, too.
+    fields = FIELDS | {"data.side": 16}
+    run = tiny_volumes.arguments(blocks, tmp_path / "run", **fields)
     pretrain.main(run)
     said = capsys.readouterr().out
     assert "(2-way 1-shot)" in said

@@ -126,7 +126,7 @@ def test_the_size_of_vectors_is_checked(own, encoder):
             ("embed.body=own",),
         ),
         ("outer.frozen=(", ("outer.frozen", "regular expression")),
-        ("outer.augment.noise=0.1", ("are for texts",)),
+        ("outer.augment.noise=0.1", ("are not for pictures",)),
         (
             "data.name=liu,data.encoder=x,net.kind=vector,"
             "outer.augment.roll=0.1",
