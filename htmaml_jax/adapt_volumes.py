@@ -118,11 +118,10 @@ class VolumeModel:
 
     def _fitting(self, pairs):
         """Returns the spacing at which all structures fill half of a cube."""
-        widest = []
-        for image, found in pairs:
-            places = np.argwhere(np.any(found, axis=0))
-            cells = places.max(0) - places.min(0) + 1
-            widest.append((cells * nifti.spacing_of(image.affine)).max())
+        widest = [
+            cubes.width_of(np.any(found, axis=0), image.affine)
+            for image, found in pairs
+        ]
         return round(float(2 * np.mean(widest) / self._side), 3)
 
 

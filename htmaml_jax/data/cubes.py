@@ -33,6 +33,13 @@ def middle(inside: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return affine[:3, :3] @ centre + affine[:3, 3]
 
 
+def width_of(inside: np.ndarray, affine: np.ndarray) -> float:
+    """Returns the longest side, in mm, of the box around what is true."""
+    places = np.argwhere(inside)
+    cells = places.max(0) - places.min(0) + 1
+    return float((cells * nifti.spacing_of(affine)).max())
+
+
 def numbered(
     mask: nifti.Volume, grid: nifti.Grid, structures: Sequence[int]
 ) -> np.ndarray:
@@ -77,9 +84,7 @@ def grids(
         inside = mask.data == number
         if not inside.any():
             continue
-        places = np.argwhere(inside)
-        cells = places.max(0) - places.min(0) + 1
-        width = float((cells * nifti.spacing_of(mask.affine)).max())
+        width = width_of(inside, mask.affine)
         if width > 1.5 * side * max(plan.spacing):
             called = plan.structures[number]
             wide[called] = max(width, wide.get(called, 0.0))

@@ -85,7 +85,7 @@ def table(
         raise UserError(f"{origin} holds no volumes with masks.")
     paths = sorted({p for case in cases for p in (case.image, *case.masks)})
     key = {
-        "kind": "volumes",
+        "kind": "cubes of volumes",
         "plan": [
             plan.name,
             plan.spacing,
@@ -251,4 +251,5 @@ def read_case(
         nifti.check_pair(image, mask)
         found = nifti.labels_of(mask, {1} if number else plan.structures)
         labels[found > 0] = number or found[found > 0]
-    return data, image, image._replace(data=labels, name=case.masks[0])
+    # Where masks say that they lie, which may differ a little from the image.
+    return data, image, mask._replace(data=labels, name=case.masks[0])
