@@ -27,8 +27,11 @@ rows() {
 meta=${sounds}split=metaaudio,
 export SEEDS=0
 SERIES="best latest" SHOTS="1 5" first $sounds esc50-animals
-SHOTS="1 5" rows $sounds esc50-animals htmaml maml protonet tapt mmaml \
+SHOTS="1 5" rows $sounds esc50-animals htmaml protonet maml tapt mmaml \
     htmaml+no-mix:outer.mix=0.0
+for SEEDS in 1 2; do
+    SHOTS="1 5" rows $sounds esc50-animals htmaml protonet
+done
 for SEEDS in 0 1 2; do
     SERIES="best latest" first $meta esc50-metaaudio
     rows $meta esc50-metaaudio htmaml tapt
@@ -57,6 +60,10 @@ rows $meta esc50-metaaudio \
     htmaml+own:embed.body=own \
     htmaml+tuned:embed.body=own,embed.pretrained=$own \
     "htmaml+frozen:embed.body=own,embed.pretrained=$own,$still"
+# And all at once.
+all=embed.body=own,embed.pretrained=$own,outer.auxiliary=0.1
+all+=,outer.exchange.kind=both,outer.shuffle=0.5
+rows $meta esc50-metaaudio "htmaml+together:$all"
 
 # Two data sets at once, and the second alone.
 second=${sounds}data.name=commands,

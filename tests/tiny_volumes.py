@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import pathlib
 
+import jax
+import jax.numpy as jnp
 import nibabel
 import numpy as np
 
-from htmaml_jax import config
+from htmaml_jax import cli, config
+from htmaml_jax.episode import Batch
 
 FIELDS = {
     "data.name": "decathlon",
@@ -30,6 +33,23 @@ FIELDS = {
     "train.val_episodes": 4,
 }
 STRUCTURES = {1: "Top Half", 2: "Ball", 3: "Rod", 4: "Plate"}
+
+
+def config_of(system: str, **fields):
+    """Returns configs/seg3d.py, made small."""
+    argument = ",".join(
+        f"{name}={value}"
+        for name, value in (FIELDS | {"system": system} | fields).items()
+    )
+    return cli.read_config(f"configs/seg3d.py:{argument}", [])[0]
+
+
+def batch_of(masks) -> Batch:
+    """Returns random images with these masks [n, D, H, W]."""
+    masks = jnp.asarray(masks, jnp.int32)
+    shape = (*masks.shape, 1)
+    inputs = jax.random.normal(jax.random.key(1), shape)
+    return Batch(inputs, masks, jnp.ones(len(masks)))
 
 
 def settings(name: str, folder: pathlib.Path, **fields):
