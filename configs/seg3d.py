@@ -42,7 +42,6 @@ def tune(c):
     if c.system == "htmaml":
         c.hyper.update(head="prototype", sharpness=10.0)
         c.hyper.rules = (
-            ("body/conv_.*/kernel", "lowrank(2)"),
             ("body/norm_.*", "affine"),
             ("head/kernel", "rows"),
         )
