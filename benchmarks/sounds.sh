@@ -82,6 +82,7 @@ SHOTS="1 5" rows $ten esc50-esc10 htmaml
 for shot in 1 5; do
     compgen -G "results/esc10/htmaml-*w${shot}s-s0.json" > /dev/null ||
         python -m htmaml_jax.evaluate runs/esc50-esc10-htmaml-s0 \
-            --out results --config.data.name=esc10 --config.eval.shot=$shot \
+            --out results --config.data.name=esc10 --config.eval.split=test \
+            --config.eval.shot=$shot \
             --config.eval.episodes=$EPISODES
 done

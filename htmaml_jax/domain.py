@@ -48,6 +48,9 @@ def open_data(config: Any, where: Any, old: dict | None = None) -> Data:
     if old:
         workdirs.refuse_other_data(where, old, facts)
     find.check_domains(config.data, table)
+    facts["met"] = (
+        old.get("met", []) if old else starts.met(config, table.splits)
+    )
     table = table.standardised()
     facts |= {"scale": list(table.scale), "splits": dict(table.splits)}
     shape = find.training_shape(config.data, config.outer.domain_query)
@@ -136,7 +139,7 @@ def open_domain(
     learner = evaluate.build(config, config.data.way, known=known)
     meta = learner.init(key, find.blank_episode(config.data))
     if not begun:
-        meta = starts.install(meta, config, table.splits)
+        meta = starts.install(meta, config)
     hosts.say(systems.describe(learner, meta))
     chunk = machine.choose_chunk(tasks // mesh.size, config.run.chunk, 0)
     gradient = joint.make_gradient(

@@ -98,7 +98,10 @@ def evaluate(
     learned = info["config"]["data"]["name"]
     workdirs.refuse_shared_texts(workdir, learned, config.data.name)
     seen = info["data"]["splits"]
-    workdirs.refuse_seen_classes(workdir, seen, table.splits, judged.split)
+    about = table.splits, judged.split
+    workdirs.refuse_seen_classes(workdir, seen, *about)
+    met = info["data"].get("met", ())
+    workdirs.refuse_met(workdir, met, config.data.name, *about)
     if needs_domain(config):
         workdirs.refuse_other_domains(workdir, info["data"], told)
     table = table.standardised(Scale(*info["data"]["scale"]))
@@ -223,6 +226,11 @@ def restore(
         raise UserError(f"{workdir} is not a folder; give a run of train.")
     saved = checkpoints.Checkpoints(workdir)
     info = saved.info("latest")
+    if "splits" not in info["data"]:
+        raise UserError(
+            f"{workdir} is a run of several domains; give the folder of one: "
+            f"{', '.join(str(workdir / name) for name in info['data'])}."
+        )
     info["checkpoint"] = {"series": series, "step": saved.step(series)}
     config = cli.restore_config(info["config"], overrides)
     if config.data.tokens:

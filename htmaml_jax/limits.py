@@ -169,8 +169,10 @@ def _check_slots(config):
             "net.blocks must be 2 or more",
         ),
         (
-            outer.mix and outer.gradient == "reptile",
-            "outer.gradient=reptile looks at no query; set outer.mix=0",
+            (outer.mix or outer.loss == "every")
+            and outer.gradient == "reptile",
+            "outer.gradient=reptile looks at no query; set outer.mix=0 and "
+            "outer.loss=last",
         ),
         (
             exchange.kind != "none" and exchange.layer >= net.blocks,
@@ -183,13 +185,10 @@ def _check_slots(config):
             "and for volumes",
         ),
         (
-            outer.joint_until and outer.objective == "joint",
-            "outer.objective=joint is joint all along; set "
-            "outer.joint_until=0.0",
-        ),
-        (
-            outer.joint_until and outer.gradient == "reptile",
-            "outer.joint_until does not go with outer.gradient=reptile",
+            outer.joint_until
+            and (outer.objective == "joint" or outer.gradient == "reptile"),
+            "outer.joint_until does not go with outer.objective=joint, which "
+            "is joint all along, nor with outer.gradient=reptile",
         ),
         (
             outer.objective == "joint" and hardened,
@@ -232,8 +231,10 @@ def _check_slots(config):
             "hyper.head=prototype, or hyper.sharpness=0.0",
         ),
         (
-            (embed.reconstruct or embed.clusters) and not reads,
-            "embed.reconstruct and embed.clusters need embed.kind=set",
+            (embed.reconstruct or embed.clusters or embed.statistics)
+            and not reads,
+            "embed.reconstruct, embed.clusters and embed.statistics need "
+            "embed.kind=set",
         ),
         (
             needs_domain(config) and data.domains < 2,
@@ -241,12 +242,24 @@ def _check_slots(config):
             "embed.control=domain are for more",
         ),
         (
-            embed.statistics and not reads,
-            "embed.statistics needs embed.kind=set",
-        ),
-        (
             (hyper.warmup or inner.fade) and not hyper.blend,
             "hyper.warmup and inner.fade need hyper.blend",
+        ),
+        (
+            hyper.blend
+            and (hyper.kind != "generator" or hyper.head == "prototype"),
+            "hyper.blend needs hyper.kind=generator and a learned head; set "
+            "hyper.head=shared and hyper.sharpness=0.0, or hyper.blend=0.0",
+        ),
+        (
+            outer.second_from and outer.gradient in ("first", "reptile"),
+            f"outer.gradient={outer.gradient} is of first order all along; "
+            "set outer.second_from=0.0",
+        ),
+        (
+            exchange.kind != "none" and not exchange.weight,
+            "outer.exchange.weight is 0, so that outer.exchange has no "
+            "effect; set outer.exchange.kind=none",
         ),
         (
             hyper.blend and inner.through == "transform",

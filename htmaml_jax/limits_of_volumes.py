@@ -49,6 +49,16 @@ def check(config: ConfigDict) -> None:
             "pretrain.time_mask, row_mask and mix are not for volumes, only "
             "crop and gain are; set them to 0."
         )
+    embed, judged = config.embed, config.eval
+    if embed.kind == "blind" and (embed.reconstruct or embed.statistics):
+        raise UserError(
+            "embed.kind=blind of volumes takes neither embed.reconstruct nor "
+            "embed.statistics; set both to 0."
+        )
+    if judged.finetune_bend and not judged.finetune:
+        raise UserError(
+            "eval.finetune_bend bends what eval.finetune sees; set that, too."
+        )
     if data.min_way not in (0, data.way):
         raise UserError(
             f"data.min_way is {data.min_way}; tasks on volumes are of "

@@ -59,9 +59,13 @@ class Objective(Descent):
                 meta, augment(episode, first, self.way, called)
             )
 
+        # Schedules of meta-training begin where joint training ends.
+        idle = outer.joint_until
+        since = (progress - idle) / (1 - idle)
+
         def tasks():
             task = augment(episode, first, self.way, strengths)
-            return self._task_loss(meta, task, second, progress, other)
+            return self._task_loss(meta, task, second, since, other)
 
         if not outer.joint_until:
             return apart() if "joint" in meta else tasks()

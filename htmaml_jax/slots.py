@@ -150,8 +150,10 @@ class Slots:
             task = self.read(meta, shared, seen, domain)
             loss = task.loss
 
+            dropped = None if through == "transform" else key
+
             def transform(params):
-                return self.transform(meta["hyper"], task, params, key)
+                return self.transform(meta["hyper"], task, params, dropped)
 
             theta = transform(shared)
             if made:

@@ -28,49 +28,81 @@ _ALIKE = {
 }
 
 
-def install(meta: Any, config: Any, splits: Any) -> Any:
-    """Returns meta with the starts that a config names.
+def met(config: Any, splits: Any) -> list[dict[str, Any]]:
+    """Lists what the starts of a run learned from, their own starts included.
 
     Args:
-      meta: fresh from `Learner.init`.
-      config: of this run.
+      config: of the run.
       splits: split name -> its classes.
+
+    Returns:
+      Dictionaries {"name": data.name, "train": classes}, for its record.
+
+    Raises:
+      UserError: this run holds out some of these classes or texts.
     """
+    found = []
+    for group in ("net", "embed", "hyper"):
+        place = epath.Path(config[group].pretrained)
+        # Of a folder that is none `install` says so.
+        if config[group].pretrained and place.is_dir():
+            earlier = _met_by(place)
+            for split in ("validation", "test"):
+                workdirs.refuse_met(
+                    place, earlier, config.data.name, splits, split
+                )
+            found += earlier
+    return found
+
+
+def _met_by(place):
+    saved = checkpoints.Checkpoints(place)
+    info = saved.info("latest")
+    saved.close()
+    records = [info]
+    if info["config"].get("joint", {}).get("parts"):
+        records = [workdirs.read(place / name) for name in info["data"]]
+    found = []
+    for record in records:
+        data = record["data"]
+        name = record["config"]["data"]["name"]
+        classes = list(data["splits"].get("train", ()))
+        found += [{"name": name, "train": classes}, *data.get("met", ())]
+    return found
+
+
+def install(meta: Any, config: Any) -> Any:
+    """Returns meta, fresh from `Learner.init`, with a config's starts."""
     if config.net.kind == "sentence":
         meta = sentences(meta, config)
     if config.net.pretrained:
-        meta = base(meta, config, splits)
+        meta = base(meta, config)
     if config.embed.pretrained:
-        meta = encoder(meta, config, splits)
+        meta = encoder(meta, config)
     if config.hyper.pretrained:
         meta = trunk(meta, config)
     return meta
 
 
-def base(meta: Any, config: Any, splits: Any) -> Any:
+def base(meta: Any, config: Any) -> Any:
     """Returns meta with the base network of the run `net.pretrained`.
 
     The network at the end of that run; its head stays behind where it is of
     another form. A workdir of `pretrain` has one without a head.
 
     Raises:
-      UserError: that folder holds no run, a network of another form, or one
-        that has met classes or texts which this run holds out.
+      UserError: that folder holds no run, or a network of another form.
     """
     place = epath.Path(config.net.pretrained)
     if place.is_dir():
         saved = checkpoints.Checkpoints(place)
         info = saved.info("latest")
         saved.close()
-        workdirs.refuse_shared_texts(
-            place, info["config"]["data"]["name"], config.data.name
-        )
         if "scores" in info:
             own = meta["base"]["body"]
-            body = pretrained("net", "ngrams", own, config, splits)
+            body = pretrained("net", "ngrams", own, config)
             return {**meta, "base": {**meta["base"], "body": body}}
-    info, found, old = evaluate.restore(place, "latest")
-    refuse_held_out(place, info, splits)
+    _, found, old = evaluate.restore(place, "latest")
     if "domain" in (old.hyper.kind, config.hyper.kind):
         raise UserError(
             f"net.pretrained {place}: there is one network per domain with "
@@ -112,14 +144,7 @@ def shapes(tree: Any) -> Any:
     return jax.tree.map(lambda x: x.shape, tree)
 
 
-def refuse_held_out(place: Any, info: Any, splits: Any) -> None:
-    """Refuses what learned from classes that this run holds out."""
-    seen = {"train": info["data"]["splits"].get("train", ())}
-    for split in ("validation", "test"):
-        workdirs.refuse_seen_classes(place, seen, splits, split)
-
-
-def encoder(meta: Any, config: Any, splits: Any) -> Any:
+def encoder(meta: Any, config: Any) -> Any:
     """Returns meta with the encoder's start from `embed.pretrained`.
 
     Raises:
@@ -127,13 +152,11 @@ def encoder(meta: Any, config: Any, splits: Any) -> Any:
     """
     own = meta["embed"]["body"]
     kind = "volumes" if form(config.data) == "volumes" else "pictures"
-    body = pretrained("embed", kind, own, config, splits)
+    body = pretrained("embed", kind, own, config)
     return {**meta, "embed": {**meta["embed"], "body": body}}
 
 
-def pretrained(
-    group: str, kind: str, own: Any, config: Any, splits: Any
-) -> Any:
+def pretrained(group: str, kind: str, own: Any, config: Any) -> Any:
     """Returns the parameters of an encoder that `pretrain` has taught.
 
     Args:
@@ -141,11 +164,9 @@ def pretrained(
       kind: what the encoder reads; see `_ALIKE`.
       own: parameters like those wanted.
       config: of this run.
-      splits: split name -> its classes.
 
     Raises:
-      UserError: that folder holds no encoder of this kind and size, or one
-        that has met classes which this run holds out.
+      UserError: that folder holds no encoder of this kind and size.
     """
     place = epath.Path(config[group].pretrained)
     said = f"{group}.pretrained {place}"
@@ -165,8 +186,6 @@ def pretrained(
         raise UserError(
             f"{said} holds an encoder of {reads}, not of {kind}; give {hint}."
         )
-    # What it learned from, without labels, must be training here, too.
-    refuse_held_out(place, info, splits)
     for path in _ALIKE[kind]:
         if old[path] != (now := flat(config)[path]):
             raise UserError(

@@ -114,7 +114,7 @@ def train(config, workdir: epath.Path) -> dict:
     blank = find.blank_episode(config.data)
     state = step.init_state(learner, optimizer, key, blank)
     if not begun:
-        meta = starts.install(state.meta, config, table.splits)
+        meta = starts.install(state.meta, config)
         state = state._replace(meta=meta)
     state = meshes.replicate(mesh, state)
     sizes = systems.sizes(state.meta)

@@ -64,6 +64,24 @@ def test_nt_xent_is_its_definition(seed, count):
     )
 
 
+def test_padding_counts_nowhere():
+    """However much of it there is, neither as one of a pair nor in a mean."""
+    rng = np.random.default_rng(0)
+    one, two = jnp.asarray(rng.normal(size=(2, 6, 4)), jnp.float32)
+    targets = jnp.array([0, 0, 1, 1, 2, 2])
+    whole = Batch(None, targets, jnp.ones(6))
+    padded = Batch(
+        None, jnp.concatenate([targets, targets]), jnp.repeat(whole.mask, 2)
+    )
+    padded = padded._replace(mask=padded.mask.at[6:].set(0.0))
+    more = (jnp.concatenate([x, 9 * x[::-1]]) for x in (one, two))
+    np.testing.assert_allclose(
+        exchange.contrast(*more, padded, 0.3),
+        exchange.contrast(one, two, whole, 0.3),
+        rtol=1e-5,
+    )
+
+
 def test_partners_attract_and_others_repel():
     one = jnp.eye(4)
     assert nt_xent(one, one, 0.2) < nt_xent(one, one[::-1], 0.2)
@@ -196,6 +214,19 @@ def test_terms_reach_the_network_and_the_metrics():
         ("system=finetune,outer.joint_until=0.5", ("is joint all along",)),
         ("system=reptile,outer.joint_until=0.5", ("outer.gradient=reptile",)),
         ("outer.joint_until=1.0", ("outer.joint_until", "below 1")),
+        (
+            "outer.exchange.kind=class,outer.exchange.weight=0.0",
+            ("outer.exchange.weight is 0",),
+        ),
+        (
+            "hyper.blend=0.4,hyper.head=prototype",
+            ("hyper.blend needs", "hyper.head=shared"),
+        ),
+        ("system=maml,hyper.blend=0.4", ("hyper.blend needs",)),
+        (
+            "system=mamlpp,outer.gradient=first",
+            ("of first order all along", "outer.second_from=0.0"),
+        ),
         ("pretrain.drop=0.5", ("pretrain.drop is for n-grams",)),
         ("net.norm=instance", ("for net.kind=unet",)),
         ("data.name=clinc15", ("'clinc15' is unknown", "mean 'clinc150'?")),

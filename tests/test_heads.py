@@ -93,6 +93,29 @@ def test_training_may_be_joint_before_it_is_meta(tiny_table, system):
     assert before["base"] > 0 and after["base"] > 0
 
 
+def test_schedules_begin_where_joint_training_ends(tiny_table):
+    """MAML++ weighs its steps by how far training on tasks has come."""
+    changes = {"outer__augment__blend": 0.0}
+    plain = fields_of("mamlpp", **changes)
+    later = fields_of("mamlpp", outer__joint_until=0.5, **changes)
+    tasks = tasks_of(tiny_table, plain, 1)
+    task = jax.tree.map(lambda x: x[0], tasks)
+    key = jax.random.key(0)
+    later = systems.build(later, 2, known=4)
+    meta = later.init(key, task)
+    plain = systems.build(plain, 2)
+
+    def loss(learner, progress):
+        mine = {k: x for k, x in meta.items() if k != "joint" or learner.known}
+        return jax.jit(learner.meta_loss)(mine, task, key, progress)[0]
+
+    for share in (0.0, 0.4, 1.0):
+        np.testing.assert_allclose(
+            loss(later, 0.5 + share / 2), loss(plain, share), rtol=1e-5
+        )
+    assert abs(loss(plain, 0.0) - loss(plain, 1.0)) > 1e-4
+
+
 @pytest.mark.parametrize("sharpness", [0.0, 5.0])
 def test_a_head_of_prototypes_is_made_of_transformed_features(sharpness):
     """Queries are judged by the transformed body; so must the means be."""

@@ -73,6 +73,8 @@ def test_each_domain_is_a_run_of_its_own_and_the_trunk_is_one(run, root):
     jax.tree.map(np.testing.assert_array_equal, low, high)
     shapes = [jax.tree.map(np.shape, x["base"]) for x in (own_low, own_high)]
     assert shapes[0] != shapes[1]
+    with pytest.raises(UserError, match="give the folder of one: .*/low, "):
+        evaluate.restore(run)
     result = evaluate.evaluate(run / "high")
     assert result["benchmark"] == "multimodal-high"
     assert result["episodes"] == 20 and result["train"]["tasks"] == 8

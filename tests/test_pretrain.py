@@ -97,8 +97,7 @@ def test_what_cannot_be_started_from(encoder, data, tmp_path):
     config = default()
     config.embed.pretrained = str(encoder)
     held_out = {"test": known["train"][:1]}
-    meta = {"embed": {"body": {}}}
-    refused(lambda: starts.encoder(meta, config, held_out), "has met 1")
+    refused(lambda: starts.met(config, held_out), "has met 1")
     assert not (tmp_path / "run").exists()
     refused(
         lambda: pretrain.main(arguments(data, encoder)), "use another --workdir"
@@ -144,6 +143,21 @@ def test_features_are_scored(tiny_table):
 
     assert scores(good) == (1.0, 1.0)
     assert all(0.15 < x < 0.55 for x in scores(noise))
+
+
+def test_pretraining_is_given_training_rows_alone(data, tmp_path, monkeypatch):
+    given = []
+
+    def pairs(table, rows, count):
+        given.append((table, rows))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sources, "pairs", pairs)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain.main(arguments(data, tmp_path / "run"))
+    ((table, rows),) = given
+    names = {table.classes[i] for i in table.labels[rows]}
+    assert names == set(table.splits["train"])
 
 
 def test_batches_hold_every_row(tiny_table):

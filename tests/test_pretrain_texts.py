@@ -97,21 +97,24 @@ def test_what_has_met_classes_or_texts_is_refused(encoder):
     config.net.pretrained = str(encoder)
     config.net.blocks = 2
     splits = {"test": info["data"]["splits"]["train"][:2]}
-    meta = {"base": {"body": {}}, "embed": {"body": {}}}
-    refused(lambda: starts.base(meta, config, splits), "has met 2")
+    refused(lambda: starts.met(config, splits), "has met 2")
     # An encoder of texts is no task encoder of sounds.
     config.embed.pretrained = str(encoder)
-    refused(
-        lambda: starts.encoder(meta, config, {}), "not of pictures", "as net."
-    )
+    meta = {"base": {"body": {}}, "embed": {"body": {}}}
+    refused(lambda: starts.encoder(meta, config), "not of pictures", "as net.")
 
 
 def test_two_collections_with_the_same_texts(monkeypatch, tmp_path):
-    said = {"config": {"data": {"name": "liu"}}, "scores": {}}
+    data = {"splits": {}}
+    said = {"config": {"data": {"name": "liu"}}, "data": data, "scores": {}}
     monkeypatch.setattr(checkpoints.Checkpoints, "info", lambda *_: said)
     config = parsed("data.name=hwu64")
     config.net.pretrained = str(tmp_path)
-    refused(lambda: starts.base({}, config, {}), "shares texts with hwu64")
+    refused(lambda: starts.met(config, {}), "shares texts with hwu64")
+    # Nor what began from what has met them.
+    data["met"] = [{"name": "liu", "train": []}]
+    said["config"]["data"]["name"] = "banking77"
+    refused(lambda: starts.met(config, {}), "shares texts with hwu64")
 
 
 @pytest.mark.parametrize(

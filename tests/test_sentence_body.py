@@ -41,7 +41,7 @@ def learner_of(folder, system="htmaml"):
     learner = evaluate.build(c, 2, known=3)
     init = jax.jit(learner.init)
     meta = init(jax.random.key(0), find.blank_episode(c.data))
-    return learner, starts.install(meta, c, {})
+    return learner, starts.install(meta, c)
 
 
 def support_of(folder):

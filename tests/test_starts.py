@@ -1,5 +1,7 @@
 """Runs that start from another's network, and tuning after the inner loop."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,12 +63,39 @@ def test_what_cannot_be_started_from(clips, first, tmp_path, fields, words):
 
 
 def test_a_network_that_met_classes_held_out_is_refused(first):
-    info, meta, config = evaluate.restore(first, "latest")
+    info, _, config = evaluate.restore(first, "latest")
     config.unlock()
     config.net.pretrained = str(first)
-    splits = {"test": info["data"]["splits"]["train"][:2]}
+    learned = info["data"]["splits"]["train"]
     with pytest.raises(UserError, match="has met 2 of these test classes"):
-        starts.base(meta, config, splits)
+        starts.met(config, {"test": learned[:2]})
+    found = starts.met(config, {"train": learned})
+    assert found == [{"name": config.data.name, "train": learned}]
+
+
+def test_what_a_start_has_met_is_remembered(clips, first, tmp_path):
+    """By a run of other classes, and by what begins from that one."""
+    other = shutil.copytree(clips, tmp_path / "clips")
+    for folder in sorted(other.iterdir()):
+        folder.rename(other / f"new-{folder.name}")
+    run = tmp_path / "run"
+    fields = {"system": "finetune", "net.pretrained": first, "train.steps": 1}
+    train.main(tiny.arguments(other, run, **fields))
+    learned = evaluate.restore(first, "latest")[0]["data"]["splits"]["train"]
+    info, _, config = evaluate.restore(run, "latest")
+    assert [x["train"] for x in info["data"]["met"]] == [learned]
+    config.unlock()
+    config.net.pretrained = str(run)
+    mine = info["data"]["splits"]["train"]
+    assert [x["train"] for x in starts.met(config, {})] == [mine, learned]
+    tests = tmp_path / "tests"
+    for i, folder in enumerate(sorted(other.iterdir())[:9]):
+        split = ("train", "validation", "test")[i // 3]
+        name = learned[i] if split == "test" else f"more{i}"
+        shutil.copytree(folder, tests / split / name)
+    where = [("data.dir", str(tests)), ("eval.episodes", "4")]
+    with pytest.raises(UserError, match="has met 3 of these test classes"):
+        evaluate.evaluate(run, "latest", where)
 
 
 @pytest.mark.parametrize("batch", [0, 3])

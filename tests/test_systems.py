@@ -65,7 +65,6 @@ def test_renaming_classes_permutes_columns(system):
         ("boil", True, False),
         ("tsa", True, True),
         ("tapt", True, True),
-        ("cnaps", False, False),
         ("hypermaml", False, False),
     ],
 )

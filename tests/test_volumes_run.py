@@ -117,5 +117,5 @@ def test_a_start_may_lack_what_coarse_levels_answer_with(run):
     layer = {"deep1": {"bias": jnp.ones(8)}}
     own["base"]["body"] |= layer
     for meta, more in ((own, layer), (found, {})):
-        got = starts.base(meta, config, info["data"]["splits"])["base"]["body"]
+        got = starts.base(meta, config)["base"]["body"]
         chex.assert_trees_all_equal(got, found["base"]["body"] | more)

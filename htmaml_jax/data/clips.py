@@ -32,8 +32,8 @@ def read_folder(
       root: the folder.
       front: the audio settings.
       pattern: regular expression with one group, searched in every file
-        name; files of a class with the same group were cut from the same
-        recording. Without it every file is a recording of its own.
+        name; files with the same group were cut from the same recording,
+        whatever their classes. Without it every file is one of its own.
 
     Raises:
       UserError: a folder, a file or the pattern cannot be used; the
@@ -57,7 +57,9 @@ def read_folder(
         for file in _sounds(folder):
             files.append(file)
             labels.append(label)
-            groups.append(f"{label}/{recording(file)}")
+            # Without a pattern a name says nothing beyond its folder.
+            own = recording(file)
+            groups.append(own if pattern else f"{label}/{own}")
     if None in by_split:
         splits = split_classes(tuple(names))
     else:

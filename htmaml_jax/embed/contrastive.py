@@ -38,7 +38,11 @@ def unit(x: jax.Array) -> jax.Array:
 
 
 def nt_xent(
-    one: jax.Array, two: jax.Array, temperature: float, same: jax.Array = None
+    one: jax.Array,
+    two: jax.Array,
+    temperature: float,
+    same: jax.Array | None = None,
+    mask: jax.Array | None = None,
 ) -> jax.Array:
     """Averages the normalised temperature-scaled cross-entropy, NT-Xent.
 
@@ -50,14 +54,21 @@ def nt_xent(
       temperature: divides cosines.
       same: [B, B] bool, pairs of examples that repel nothing, as they are of
         one class or one recording; by default only an example and itself.
+      mask: [B], 1 for real examples; padding neither repels nor counts.
     """
     count = one.shape[0]
     both = jnp.concatenate([one, two])
     cosines = both @ both.T / temperature
     if same is None:
         same = jnp.eye(count, dtype=bool)
+    if mask is None:
+        mask = jnp.ones(count, cosines.dtype)
+    padded = mask == 0
+    same = same | padded[:, None] | padded[None, :]
     partner = jnp.roll(jnp.eye(2 * count, dtype=bool), count, axis=1)
     left_out = jnp.tile(same, (2, 2)) & ~partner
     cosines = jnp.where(left_out, -jnp.inf, cosines)
     picked = jnp.sum(jnp.where(partner, cosines, 0.0), axis=1)
-    return jnp.mean(jax.nn.logsumexp(cosines, axis=1) - picked)
+    each = jax.nn.logsumexp(cosines, axis=1) - picked
+    weight = jnp.tile(mask, 2)
+    return jnp.sum(weight * each) / jnp.maximum(jnp.sum(weight), 1)

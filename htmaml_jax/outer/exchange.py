@@ -111,6 +111,5 @@ def contrast(
     negatives those of examples of other classes.
     """
     same = batch.targets[:, None] == batch.targets[None, :]
-    padded = batch.mask == 0
-    same |= padded[:, None] | padded[None, :]
-    return nt_xent(unit(plain), unit(changed), temperature, same)
+    views = unit(plain), unit(changed)
+    return nt_xent(*views, temperature, same, batch.mask)

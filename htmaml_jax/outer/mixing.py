@@ -3,7 +3,8 @@
 Yao et al., ICML 2021 (arXiv 2007.13040), §3. Shuffle: behind one block, one
 group of channels of every class is replaced by that of another class, on
 support and query alike, and labels stay. MetaMix: behind one block, queries
-are blended with support examples, as their labels are.
+are blended with support examples, as their labels are; here before the block
+pools, where the paper has it after.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -106,6 +106,29 @@ def refuse_shared_texts(where: Any, old: str, new: str) -> None:
             f"{where} was trained on {old}, which shares texts with {new}, "
             "under other class names; judge it on another collection."
         )
+
+
+def refuse_met(
+    where: Any,
+    met: Sequence[Mapping],
+    name: str,
+    splits: Mapping,
+    split: str,
+) -> None:
+    """Refuses classes and texts that what a run began from has learned from.
+
+    Args:
+      where: that run, or its start.
+      met: see `starts.met`.
+      name: data.name of what is judged on.
+      splits: split name -> class names, of the same.
+      split: of `splits`, the one to judge on.
+    """
+    for one in met:
+        refuse_shared_texts(where, one["name"], name)
+        # Also where nobody looked at a label.
+        seen = {"train": one["train"]}
+        refuse_seen_classes(where, seen, splits, split)
 
 
 def refuse_other_encoder(where: Any, old: Mapping, new: Mapping) -> None:
