@@ -146,8 +146,10 @@ def _closest(rows):
         return []
     rivals = [
         r
-        for r in plain.values()
-        if len(r) >= len(ours) and results.same_episodes([*r, *ours])
+        for name, r in plain.items()
+        if name not in summary.ORACLES
+        and len(r) >= len(ours)
+        and results.same_episodes([*r, *ours])
     ]
     if not rivals:
         return []

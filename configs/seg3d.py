@@ -13,7 +13,7 @@ Hardware  CPU, 1 of 2 cores, AMD EPYC
 Minutes   9 (MAML 8), beside another run
 Result    5-shot, 200 episodes, seeds 0 to 2: Dice of the hippocampus 44.6 ± 0.5
           (MAML 34.0 ± 0.7), of the right ventricle 38.1 ± 0.9 (35.9 ± 0.9);
-          after eval.finetune=100, seed 0: 73.5 ± 0.5 (72.7), RVT (45.4)
+          after eval.finetune=100, seed 0: 73.5 ± 0.5 (72.7), 46.3 ± 1.3 (45.4)
 """
 
 from htmaml_jax import config

@@ -104,6 +104,10 @@ class Descent(Slots):
         }
         count = len(support.targets)
         batch = min(wanted.finetune_batch or count, count)
+        turns = jnp.arange(count)
+        if self.problem.classes and count % self.way == 0:
+            # A class's examples stand together; some of each are seen.
+            turns = turns.reshape(self.way, -1).T.reshape(-1)
         optimizer = optax.adam(wanted.finetune_rate)
 
         def loss(moving, part):
@@ -113,7 +117,7 @@ class Descent(Slots):
 
         def step(carry, at):
             moving, state = carry
-            rows = (at * batch + jnp.arange(batch)) % count
+            rows = turns[(at * batch + jnp.arange(batch)) % count]
             part = jax.tree.map(lambda x: x[rows], support)
             if wanted.finetune_bend:
                 drawn = jax.random.fold_in(jax.random.key(0), at)

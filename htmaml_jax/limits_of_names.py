@@ -39,9 +39,24 @@ def faults(config: ConfigDict) -> tuple[tuple[bool, str], ...]:
         ),
         (
             judged.support == "none"
-            and (config.hyper.head, config.hyper.kind)
-            != ("shared", "identity"),
-            "eval.support=none leaves nothing to read or to make prototypes "
-            "of; use train",
+            and (config.hyper.head, config.hyper.kind, config.inner.rule)
+            not in (("shared", "identity", x) for x in ("sgd", "curvature")),
+            "eval.support=none leaves nothing to read, to make prototypes of "
+            "or for weights to decay by; use train",
+        ),
+        (
+            judged.support != "own" and config.embed.control == "shuffled",
+            "embed.control=shuffled reads the support of another task; set "
+            "eval.support=own",
+        ),
+        (
+            judged.support != "own" and not judged.domain,
+            f"eval.support={judged.support} judges one domain at a time; set "
+            "eval.domain",
+        ),
+        (
+            outer.domain_query != "own" and outer.gradient == "reptile",
+            "outer.gradient=reptile looks at no query; set "
+            "outer.domain_query=own",
         ),
     )

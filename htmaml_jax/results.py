@@ -11,6 +11,7 @@ import numpy as np
 
 from htmaml_jax import config as configs
 from htmaml_jax import files
+from htmaml_jax.defaults import FIELDS
 from htmaml_jax.errors import UserError
 
 # Only results that agree in these met the same episodes.
@@ -235,5 +236,8 @@ def write_all(
 def _origin(result):
     """Returns what a newer result must share with the one it replaces."""
     trained = json.dumps(configs.identity(result["config"]))
+    # How many tasks there were may change, what they were may not.
+    judged = {**FIELDS["eval"], **result["config"]["eval"]}
+    judged = sorted((k, v) for k, v in judged.items() if k != "episodes")
     series = result["train"]["checkpoint"]["series"]
-    return trained, result["data"]["fingerprint"], result["split"], series
+    return trained, judged, result["data"]["fingerprint"], series

@@ -105,8 +105,8 @@ def judge(learner: Learner, meta: Any, table: Table, judged: Any) -> Judged:
             )
     logits = log_odds(support, asked)
     whole = Batch(logits, gold[asked], np.ones(len(asked), np.float32))
-    ends = range(CHUNK, max(len(asked) - CHUNK + 1, CHUNK + 1), CHUNK)
-    starts = [0, *(end for end in ends if end < len(asked))]
+    # What is left at the end joins the last of them.
+    starts = [0, *range(CHUNK, len(asked) - CHUNK + 1, CHUNK)]
     score = learner.problem.score
     values = [
         float(score(part.inputs, part))

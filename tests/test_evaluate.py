@@ -195,6 +195,10 @@ def test_a_result_is_never_replaced_by_another_thing(runs, tmp_path):
     assert path.read_text() == before and len(list(path.parent.iterdir())) == 1
     again = first | {"command": "another"}
     assert results.write_all([again], tmp_path) == [path]
+    other = json.loads(json.dumps(again))
+    other["config"]["eval"]["confidence"] = 0.9
+    with pytest.raises(UserError, match="name this one with --variant"):
+        results.write_all([other], tmp_path)
     assert json.loads(path.read_text())["command"] == "another"
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from htmaml_jax import config, systems, train
+from htmaml_jax import config, train
 from htmaml_jax.data import draw, find, functions
 from htmaml_jax.data.functions import FAMILIES
 from htmaml_jax.errors import UserError
@@ -135,7 +135,6 @@ def test_blank_episode_has_the_shapes_of_tasks():
     blank = find.blank_episode(data)
     task = functions.build(np, FAMILIES[data.name], SHAPE, 0, 0, 0)
     assert jax.tree.map(np.shape, blank) == jax.tree.map(np.shape, task)
-    assert systems.PRESETS
 
 
 @pytest.mark.slow

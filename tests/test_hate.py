@@ -239,6 +239,22 @@ def test_languages_that_cannot_be(tree):
             "system=htmaml,eval.support=none",
             ("eval.support=none",),
         ),
+        *(
+            (f"data.name=hate,net.kind=ngrams,net.output=labels,way=2,{x}", y)
+            for x, y in (
+                ("system=alfa,eval.support=none", ("to decay by",)),
+                (
+                    "system=htmaml,eval.support=train,eval.domain=hate-ar,"
+                    "embed.control=shuffled",
+                    ("support of another task",),
+                ),
+                ("system=maml,eval.support=train", ("set eval.domain",)),
+                (
+                    "system=reptile,outer.domain_query=both",
+                    ("outer.domain_query=own",),
+                ),
+            )
+        ),
         (
             "data.name=hate,net.kind=ngrams,net.output=labels,way=2,"
             "system=multi-maml,data.domains=3",

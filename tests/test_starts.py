@@ -11,6 +11,7 @@ import small
 import tiny
 
 from htmaml_jax import evaluate, starts, systems, train
+from htmaml_jax.data import find
 from htmaml_jax.errors import UserError
 
 
@@ -133,6 +134,31 @@ def test_tuning_is_adam_on_the_support_set(batch):
         got.params,
         params,
     )
+
+
+def test_tuning_shows_some_of_every_class(monkeypatch):
+    """Examples of a class stand together; a step must not see one alone."""
+    seen = []
+
+    def watched(self, params, support, *more):
+        seen.append(support.targets)
+        return jnp.sum(params["head"]["bias"]) ** 2, {}
+
+    fields = small.fields_of("maml", eval__finetune=3, inner__steps=0)
+    way = fields.data.way
+    fields.eval.finetune_batch = way
+    learner = systems.build(fields, way)
+    blank = find.blank_episode(fields.data)
+    first = jax.tree.map(lambda x: x[:way], blank.support)
+    support = jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0), first)
+    support = support._replace(targets=jnp.repeat(jnp.arange(way), 2))
+    meta = learner.init(jax.random.key(0), blank)
+    adapted = learner.adapt(meta, support)
+    monkeypatch.setattr(type(learner), "support_pass", watched)
+    with jax.disable_jit():
+        learner.tune(adapted, support)
+    assert len(seen) == 3
+    assert all(sorted(x.tolist()) == list(range(way)) for x in seen)
 
 
 def test_a_result_says_that_it_was_tuned(first):

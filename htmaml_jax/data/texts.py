@@ -109,7 +109,7 @@ def table(
         texts += [words(name) for name in classes]
         labels += range(len(classes))
     plain = [ngrams.plain(text) for text in texts]
-    _, recordings = np.unique(plain, return_inverse=True)
+    recordings = numbered(plain)
     if named_by is not None:
         # A text that is the name of a class is known from all supports.
         told = np.isin(recordings, recordings[named_by])
@@ -132,6 +132,15 @@ def table(
         uses=uses,
         named_by=named_by,
     )
+
+
+def numbered(texts: Sequence[str]) -> np.ndarray:
+    """Returns numbers [n], equal where texts are, in the order of these.
+
+    An array of texts would give each the room of the longest.
+    """
+    place = {text: i for i, text in enumerate(sorted(set(texts)))}
+    return np.array([place[text] for text in texts])
 
 
 def words(name: str) -> str:

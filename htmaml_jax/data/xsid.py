@@ -24,7 +24,7 @@ from htmaml_jax.data.hate import languages
 from htmaml_jax.data.intents import FOLDER
 from htmaml_jax.data.ngrams import plain
 from htmaml_jax.data.table import Table
-from htmaml_jax.data.texts import Labelled, read_text, table
+from htmaml_jax.data.texts import Labelled, numbered, read_text, table
 from htmaml_jax.errors import UserError
 
 LEAST = 10
@@ -142,7 +142,7 @@ def _entries(path):
 
 def _together(texts, sentences):
     """Returns [M] int32, equal where texts or sentences are, also by chains."""
-    pair = [np.unique(x, return_inverse=True)[1] for x in (texts, sentences)]
+    pair = [numbered(x) for x in (texts, sentences)]
     joined = np.arange(len(texts))
     while True:
         old = joined

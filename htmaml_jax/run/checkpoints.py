@@ -84,7 +84,8 @@ class Checkpoints:
                 )
                 self._manager(series).wait_until_finished()
         except (OSError, ValueError) as error:
-            self._managers.pop(series).close()  # it counts the failed one
+            if manager := self._managers.pop(series, None):
+                manager.close()  # it counts the failed one
             reason = str(error).strip().splitlines()[-1]
             raise UserError(
                 f"the checkpoint of step {step} could not be written below "
