@@ -101,6 +101,8 @@ class Model:
 
     def items(self, items: Iterable[str | pathlib.Path]) -> list:
         """Returns paths of clips, or texts."""
+        if isinstance(items, (str, pathlib.Path)):
+            raise UserError(f"{str(items)!r} is one item; give a list of them.")
         items = list(items)
         if not self.texts:
             return [pathlib.Path(item) for item in items]
@@ -155,15 +157,16 @@ class Model:
                     "others; name your examples so."
                 )
             names = labels
+        known = []
         for name in names:
-            if not support[name]:
-                raise UserError(f"class {name!r} has no examples; add some.")
-            if isinstance(support[name], str):
+            if isinstance(support[name], (str, pathlib.Path)):
                 raise UserError(
-                    f"class {name!r} has one text for its examples; give a "
-                    "list of texts."
+                    f"class {name!r} has {str(support[name])!r} for its "
+                    "examples; give a list."
                 )
-        known = [list(support[name]) for name in names]
+            known.append(list(support[name]))
+            if not known[-1]:
+                raise UserError(f"class {name!r} has no examples; add some.")
         if self._config.data.label_names:
             known = [
                 [texts.words(n), *x] for n, x in zip(names, known, strict=True)

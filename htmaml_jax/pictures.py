@@ -41,6 +41,14 @@ def write(
       predicted; of systems that read the support set, the map of what they
       say of tasks and classes.
     """
+    import matplotlib
+
+    # A name with dollars in it is no formula.
+    with matplotlib.rc_context({"text.parse_math": False}):
+        return _write(folder, learner, meta, table, source, episodes)
+
+
+def _write(folder, learner, meta, table, source, episodes):
     import jax
 
     from htmaml_jax.run import look as looks

@@ -171,6 +171,11 @@ def write_bad(path: pathlib.Path, kind: str):
         wave = tone(500)
         wave[7] = float(kind)
         soundfile.write(path, wave, 16000, subtype="FLOAT")
+    elif kind == "huge":
+        soundfile.write(path, 1e38 * tone(500), 16000, subtype="FLOAT")
+    elif kind == "opposite":
+        both = np.stack([tone(500), -tone(500)], axis=1)
+        soundfile.write(path, both, 16000)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +187,8 @@ def write_bad(path: pathlib.Path, kind: str):
         ("no samples", "no samples"),
         ("nan", "NaN or infinite"),
         ("inf", "NaN or infinite"),
+        ("huge", "beyond 1e.06 where full scale is 1"),
+        ("opposite", "cancel each other out"),
         ("missing", "no such file"),
         ("folder", "no such file|cannot be read"),
     ],

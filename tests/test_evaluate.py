@@ -140,8 +140,11 @@ def test_adapting_refuses_what_it_cannot_use(runs, tmp_path):
     noise.write_text("dear diary")
     with pytest.raises(UserError, match="at least two classes"):
         model.adapt({"a": tones})
-    with pytest.raises(UserError, match="'b' has no examples"):
-        model.adapt({"a": tones, "b": []})
+    for none in ([], iter(())):
+        with pytest.raises(UserError, match="'b' has no examples"):
+            model.adapt({"a": tones, "b": none})
+    with pytest.raises(UserError, match="for its examples; give a list"):
+        model.adapt({"a": tones, "b": noise})
     with pytest.raises(UserError, match="notes.wav"):
         model.adapt({"a": tones, "b": [noise]})
     others = sorted((runs / "clips" / "tone17").iterdir())
@@ -152,6 +155,8 @@ def test_adapting_refuses_what_it_cannot_use(runs, tmp_path):
         for g in guesses
     )
     assert specialist.predict([]) == []
+    with pytest.raises(UserError, match="is one item; give a list"):
+        specialist.predict(others[4])
     alone = specialist.predict([others[4]])[0]
     assert alone.probability == pytest.approx(guesses[1].probability, abs=1e-5)
 

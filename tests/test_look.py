@@ -15,6 +15,8 @@ from htmaml_jax.episode import Episode
 def run(tmp_path_factory):
     root = tmp_path_factory.mktemp("look")
     clips = tiny.write_clips(root / "clips")
+    for folder in sorted(clips.iterdir()):  # what would be a formula
+        folder.rename(clips / f"{folder.name}$^$")
     fields = {"system": "htmaml", "train.steps": 3}
     train.main(tiny.arguments(clips, root / "run", **fields))
     return root / "run"

@@ -257,7 +257,9 @@ def test_adapting_to_texts(run):
     assert all(0 <= g.probability <= 1 for g in guesses)
     assert specialist.predict([]) == []
     refused(lambda: specialist.predict([3]), "3 is no text")
-    refused(lambda: model.adapt({"a": "one", "b": ["x"]}), "list of texts")
+    refused(
+        lambda: model.adapt({"a": "one", "b": ["x"]}), "'one' for its examples"
+    )
     refused(lambda: model.adapt({"a": [], "b": ["x"]}), "'a' has no examples")
 
 

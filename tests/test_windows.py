@@ -37,11 +37,13 @@ def test_a_clip_as_long_as_in_training_is_one_window():
 
 
 def test_windows_of_background_are_left_out():
-    wave = np.full(400, 1e-3, np.float32)
-    wave[200:240] = 1.0
-    pieces = windows.cut(wave, FRONT)
-    # Those that hold some of the sound: from 180, 200 and 220 on.
-    assert len(pieces) == 3 and (pieces.max(1) == 1).all()
+    wave = 1e-3 * (-1.0) ** np.arange(400, dtype=np.float32)
+    wave[200:240] *= 1e3
+    # An offset is in all windows alike, and no sound.
+    for offset in (0.0, 0.5):
+        pieces = windows.cut(wave + np.float32(offset), FRONT)
+        # Those that hold some of the sound: from 180, 200 and 220 on.
+        assert len(pieces) == 3 and (pieces.max(1) == 1 + offset).all()
     assert len(windows.cut(np.zeros(400, np.float32), FRONT)) == 19
 
 

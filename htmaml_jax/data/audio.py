@@ -21,6 +21,7 @@ LEVELS = ("log", "pcen")
 
 # One step of 24-bit audio: below it there is no sound, only rounding.
 _SILENCE = 2.0**-23
+_ABSURD = 1e6  # no recorder has written that
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +104,8 @@ def decode(
       The waveform [samples] float32 (full scale is 1), and its rate in Hz.
 
     Raises:
-      UserError: it is missing, not sound, empty, or holds NaN or infinity.
+      UserError: it is missing, not sound, empty, holds NaN, infinity or
+        numbers far beyond full scale, or its channels cancel out.
     """
     import soundfile
 
@@ -120,11 +122,18 @@ def decode(
         ) from error
     if not len(wave):
         raise UserError(f"{name}: holds no samples; replace or remove it.")
-    if not np.isfinite(wave).all():
+    loudest = np.abs(wave).max()
+    if not loudest < _ABSURD:
         raise UserError(
-            f"{name}: holds NaN or infinite samples; export it again."
+            f"{name}: holds NaN or infinite samples, or some beyond "
+            f"{_ABSURD:.0e} where full scale is 1; export it again."
         )
-    return wave.mean(1), int(rate)
+    mixed = wave.mean(1)
+    if loudest > _SILENCE and np.abs(mixed).max() < 1e-3 * loudest:
+        raise UserError(
+            f"{name}: its channels cancel each other out; export one of them."
+        )
+    return mixed, int(rate)
 
 
 def resample(wave: np.ndarray, rate: int, front: FrontEnd) -> np.ndarray:

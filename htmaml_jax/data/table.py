@@ -256,8 +256,8 @@ def split_classes(
     if len(names) < 3:
         raise UserError(
             f"{len(names)} classes cannot be split into train, validation "
-            "and test; give at least 3 (evaluation of a trained model on "
-            "your own classes needs no split)."
+            "and test; give at least 3, or 31 for tasks of five in each "
+            "split."
         )
     # A fixed hash spreads alphabetical neighbours over the splits.
     names.sort(key=lambda n: hashlib.sha256(n.encode()).hexdigest())

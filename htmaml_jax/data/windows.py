@@ -25,9 +25,11 @@ def cut(wave: np.ndarray, front: audio.FrontEnd) -> np.ndarray:
     if len(wave) <= size:
         return audio.fit_length(wave, front)[None]
     starts = [*range(0, len(wave) - size, max(size // 2, 1)), len(wave) - size]
-    pieces = np.stack([wave[start : start + size] for start in starts])
-    power = np.square(pieces, dtype=np.float64).mean(1)
-    return pieces[power >= power.max() * 10 ** (-_QUIET_DB / 10)]
+    pieces = [wave[start : start + size] for start in starts]
+    # An offset, as cheap recorders have, is no sound.
+    power = np.array([x.var(dtype=np.float64) for x in pieces])
+    loud = power >= power.max() * 10 ** (-_QUIET_DB / 10)
+    return np.stack([x for x, kept in zip(pieces, loud, strict=True) if kept])
 
 
 def features(
