@@ -52,7 +52,7 @@ def faults(config: ConfigDict) -> tuple[tuple[bool, str], ...]:
         (
             judged.support != "own" and not judged.domain,
             f"eval.support={judged.support} judges one domain at a time; set "
-            "eval.domain",
+            "eval.domain, to hate-ar or hatecheck-nl for example",
         ),
         (
             outer.domain_query != "own" and outer.gradient == "reptile",

@@ -58,16 +58,11 @@ def judge(learner: Learner, meta: Any, table: Table, judged: Any) -> Judged:
       learner: a system with a head of named classes.
       meta: its parameters.
       table: with the languages of training and the one to judge on.
-      judged: the config group `eval`.
+      judged: the config group `eval`, with a domain.
 
     Raises:
-      UserError: there is no language to judge on, or no text to label.
+      UserError: there is no such language, or no text to label.
     """
-    if not judged.domain:
-        raise UserError(
-            f"eval.support={judged.support} judges one domain at a time; set "
-            f"eval.domain, to one of {', '.join(table.domains)}."
-        )
     only = table.of_domain(judged.domain, judged.split)
     rows, slots = only.rows_of(judged.split), only.of_split(judged.split)
     uses = table.uses[rows]

@@ -139,6 +139,7 @@ def test_controls_change_what_the_embedding_sees(control):
     assert read
 
 
+@pytest.mark.slow
 def test_shuffled_embeddings_are_of_the_next_task():
     fields = fields_of("htmaml", True, embed__control="shuffled")
     learner = systems.build(fields, 1)

@@ -54,9 +54,8 @@ def test_joint_training_tells_all_training_classes_apart(tiny_table):
     assert right.mean() > 0.9
 
 
-@pytest.mark.parametrize(
-    "system", [pytest.param("htmaml", marks=pytest.mark.slow), "multi-maml"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("system", ["htmaml", "multi-maml"])
 def test_training_may_be_joint_before_it_is_meta(tiny_table, system):
     """Until then nothing but the network and the joint head has a slope."""
     fields = fields_of(

@@ -106,9 +106,8 @@ def test_partners_are_real_and_shares_are_kept():
     assert set(np.unique(shuffles.group)) == set(range(mixing.GROUPS))
 
 
-@pytest.mark.parametrize(
-    "gradient", [pytest.param("plain", marks=pytest.mark.slow), "mixed"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("gradient", ["plain", "mixed"])
 def test_training_meets_hardened_tasks(gradient):
     rng = np.random.default_rng(0)
 

@@ -31,6 +31,7 @@ def sgd(*names):
     return {name: one for name in (*names, "doubt")} | {"trunk": trunks}
 
 
+@pytest.mark.slow
 def test_a_generator_is_its_trunk_and_what_is_of_its_parameters():
     fields = fields_of("htmaml")
     episode = find.blank_episode(fields.data)

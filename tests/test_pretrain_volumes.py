@@ -149,6 +149,7 @@ def test_features_are_averaged_inside_and_outside():
     np.testing.assert_array_equal(inside[1], table.inputs[3, ..., 0] <= 15)
 
 
+@pytest.mark.slow
 def test_features_are_scored_by_telling_structures_apart(tmp_path, capsys):
     """Twelve structures: two are for validation, and blocks differ a lot."""
     blocks = tiny_volumes.decathlon(tmp_path / "blocks", structures=12)

@@ -147,6 +147,7 @@ def test_refuses_a_folder_that_is_no_run(clips, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.slow
 def test_non_finite_loss_names_step_and_episodes(clips, tmp_path):
     fields = {"train.steps": 10, "inner.size": 1e30, "train.tasks": 4}
     fields["outer.joint_until"] = 0.0  # no inner step before that
