@@ -7,6 +7,9 @@ cd "$(dirname "$0")/.."
 volumes=configs/seg3d.py
 organs="seg3d-hippocampus=hippocampus seg3d-acdc-rv=acdc"
 compare=benchmarks/compare.sh
+# HT-MAML with low-rank matrices of convolutions, as it was before.
+matrices='htmaml+low-rank:hyper.rules=(("body/conv_.*/kernel","lowrank(2)"),'
+matrices+='("body/norm_.*","affine"),("head/kernel","rows"))'
 export EPISODES=200
 
 # 5-shot decides; then the curve.
@@ -15,6 +18,7 @@ for shots in 5 "1 10"; do
     SEEDS=0 SETS=$organs $compare $volumes seg3d htmaml maml tapt mmaml \
         proto-maml:hyper.sharpness=10.0
     SEEDS="1 2" SETS=$organs $compare $volumes seg3d htmaml maml
+    SEEDS="0 1 2" SETS=$organs $compare $volumes seg3d "$matrices"
 done
 
 # A hundred steps of Adam behind what each has learned; the last two begin
