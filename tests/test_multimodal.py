@@ -112,18 +112,33 @@ def test_a_part_that_was_not_saved_is_missed(tmp_path):
     saved.close()
 
 
-def test_weights():
+def test_shares():
     doubt = {"a": jnp.asarray(0.0), "b": jnp.log(4.0)}
     trunks = {"a": {"w": jnp.asarray([3.0, 4.0])}, "b": {"w": jnp.ones(1)}}
-    found = joint.weights("uncertainty", doubt, trunks)
-    np.testing.assert_allclose([found["a"], found["b"]], [1, 0.25], rtol=1e-6)
-    found = joint.weights("gradient", doubt, trunks)
-    # Both gradients get the mean of the norms 5 and 1.
-    np.testing.assert_allclose([found["a"], found["b"]], [0.6, 3.0], rtol=1e-6)
+    found = joint.shares("none", doubt, trunks)
+    np.testing.assert_allclose(list(found.values()), [0.5, 0.5])
+    found = joint.shares("uncertainty", doubt, trunks)
+    np.testing.assert_allclose(list(found.values()), [0.8, 0.2], rtol=1e-6)
+    found = joint.shares("gradient", doubt, trunks)
+    # Both gradients get the mean of the norms 5 and 1, and half of that.
+    np.testing.assert_allclose(list(found.values()), [0.3, 1.5], rtol=1e-6)
     # What still learns jointly has none, and must not silence the others.
     trunks["c"] = {"w": jnp.zeros(3)}
-    found = joint.weights("gradient", doubt, trunks)
-    np.testing.assert_allclose(list(found.values()), [0.6, 3.0, 0], rtol=1e-6)
+    found = joint.shares("gradient", doubt, trunks)
+    np.testing.assert_allclose(list(found.values()), [0.3, 1.5, 0], rtol=1e-6)
+
+
+def test_a_tiny_gradient_does_not_silence_the_others():
+    """Brought to one norm, each moves the trunk as far as the other."""
+    state = joint.init(
+        {"a": meta(0.0, 0.0), "b": meta(0.0, 0.0)}, sgd("a", "b")
+    )
+    update = joint.make_update(sgd("a", "b"), "gradient")
+    losses = {"a": jnp.asarray(1.0), "b": jnp.asarray(1.0)}
+    gradients = {"a": meta(1e-6, 0.0), "b": meta(1.0, 0.0)}
+    state, _ = update(state, gradients, losses)
+    moved = joint.meta_of(state, "a")["hyper"]["block0"]["w"]
+    np.testing.assert_allclose(moved, -RATE * (1 + 1e-6) / 2, rtol=1e-5)
 
 
 def test_uncertainty_settles_at_the_size_of_the_loss():

@@ -105,15 +105,16 @@ def meta_of(state: Joint, name: str) -> Any:
     return merge(state.trunks[key]["hyper"], state.own[name])
 
 
-def weights(
+def shares(
     how: str, doubt: Mapping[str, jax.Array], trunks: Mapping[str, Any]
 ) -> dict[str, jax.Array]:
-    """Returns what each domain's gradient counts in the trunk's.
+    """Returns by what each domain's gradient is multiplied in the trunk's.
 
-    "uncertainty": exp(-s), with s learned on the sum of exp(-s) loss + s
-    (Kendall et al., CVPR 2018, §3.2, up to factors of 1/2). "gradient": each
-    gradient is brought to their mean norm; one that is zero, as while a
-    domain learns jointly, counts neither there nor in the mean of gradients.
+    "none": the mean. "uncertainty": the mean weighted by exp(-s), with s
+    learned on the sum of exp(-s) loss + s (Kendall et al., CVPR 2018, §3.2,
+    up to factors of 1/2). "gradient": the mean of gradients that are brought
+    to their mean norm; one that is zero, as while a domain learns jointly,
+    is not among them.
 
     Args:
       how: `joint.weigh` of the config.
@@ -121,16 +122,20 @@ def weights(
       trunks: domain -> its gradient in the trunk.
     """
     if how == "uncertainty":
-        return {name: jnp.exp(-doubt[name]) for name in trunks}
+        trust = {name: jnp.exp(-doubt[name]) for name in trunks}
+        return {name: x / sum(trust.values()) for name, x in trust.items()}
     if how == "gradient":
         norms = {name: optax.tree.norm(tree) for name, tree in trunks.items()}
         alive = {name: x > 0 for name, x in norms.items()}
-        mean = sum(norms.values()) / jnp.maximum(sum(alive.values()), 1)
+        count = jnp.maximum(sum(alive.values()), 1)
+        mean = sum(norms.values()) / count
         return {
-            name: jnp.where(alive[name], mean / jnp.where(alive[name], x, 1), 0)
+            name: jnp.where(
+                alive[name], mean / jnp.where(alive[name], x, 1) / count, 0
+            )
             for name, x in norms.items()
         }
-    return {name: jnp.ones(()) for name in trunks}
+    return {name: jnp.asarray(1 / len(trunks)) for name in trunks}
 
 
 def doubts() -> optax.GradientTransformation:
@@ -146,11 +151,11 @@ def make_gradient(*args: Any) -> Callable:
 def make_update(
     optimizers: Mapping[str, Any], how: str
 ) -> Callable[[Joint, Any, Any], tuple[Joint, dict[str, jax.Array]]]:
-    """Compiles (state, gradients, losses) -> (state, weights).
+    """Compiles (state, gradients, losses) -> (state, shares).
 
     Gradients and losses are one per domain, of its whole meta. Its own
     parameters follow its own gradient; a trunk that is one for all follows
-    the weighted mean.
+    the sum of all by their `shares`.
     """
 
     def follow(optimizer, gradient, state, params):
@@ -160,17 +165,15 @@ def make_update(
     def update(state, gradients, losses):
         parts = {name: split(g) for name, g in gradients.items()}
         trunks = {name: {"hyper": x} for name, (x, _) in parts.items()}
-        share = weights(how, state.doubt, trunks)
-        total = jnp.maximum(sum(share.values()), 1e-12)
+        share = shares(how, state.doubt, trunks)
         if "all" in state.trunks:
-            mean = jax.tree.map(
-                lambda *x: (
-                    sum(w * g for w, g in zip(share.values(), x, strict=True))
-                    / total
+            whole = jax.tree.map(
+                lambda *x: sum(
+                    w * g for w, g in zip(share.values(), x, strict=True)
                 ),
                 *trunks.values(),
             )
-            trunks = {"all": mean}
+            trunks = {"all": whole}
         doubts = {
             name: 1 - jnp.exp(-state.doubt[name]) * losses[name]
             for name in state.doubt
@@ -192,7 +195,6 @@ def make_update(
         doubt, states["doubt"] = follow(
             optimizers["doubt"], doubts, old["doubt"], state.doubt
         )
-        shares = {name: x / total for name, x in share.items()}
-        return Joint(state.step + 1, read, new, doubt, states), shares
+        return Joint(state.step + 1, read, new, doubt, states), share
 
     return jax.jit(update, donate_argnums=0)
