@@ -61,6 +61,8 @@ def open_data(config: Any, where: Any, old: dict | None = None) -> Data:
     # What training ends with is refused before it begins.
     if config.eval.support == "own":
         judged_source(table, config.eval, loader)
+    else:
+        table.of_domain(config.eval.domain, config.eval.split)
     return Data(table, facts, source, held)
 
 

@@ -6,7 +6,7 @@ import re
 
 from ml_collections import ConfigDict
 
-from htmaml_jax import limits_of_fields, limits_of_names
+from htmaml_jax import limits_of_fields, limits_of_names, limits_of_outer
 from htmaml_jax import limits_of_volumes as volumes
 from htmaml_jax.config import NAMED, flat, form, needs_domain, refuse_unknown
 from htmaml_jax.errors import UserError
@@ -20,15 +20,6 @@ _NETS = {
     "tokens": ("sentence", "classes"),
     "volumes": ("unet", "voxels"),
 }
-_OF_PICTURES = (
-    "roll",
-    "time_mask",
-    "row_mask",
-    "gain",
-    "mix",
-    "reverse",
-    "shift",
-)
 
 
 def check(config: ConfigDict) -> None:
@@ -77,11 +68,9 @@ def _check_slots(config):
     """Refuses fillings that do not go together."""
     hyper, inner, embed = config.hyper, config.inner, config.embed
     outer, net, data = config.outer, config.net, config.data
-    exchange, mixed = outer.exchange, outer.shuffle or outer.mix
-    hardened = outer.auxiliary or mixed or exchange.kind != "none"
     classes = net.output in ("classes", "labels")
     examples = form(data)
-    functions, pictures = examples == "functions", examples == "pictures"
+    functions = examples == "functions"
     wanted = _NETS[examples]
     if data.name in NAMED:
         wanted = (wanted[0], "labels")
@@ -126,79 +115,12 @@ def _check_slots(config):
             "levels; set net.deep=False",
         ),
         (
-            functions and any(outer.augment.values()),
-            "outer.augment is not for functions; set all of it to 0",
-        ),
-        (
-            pictures and (outer.augment.drop or outer.augment.noise),
-            "outer.augment.drop and outer.augment.noise are not for pictures; "
-            "set both to 0.0",
-        ),
-        (
             examples != "ngrams" and config.pretrain.drop,
             "pretrain.drop is for n-grams; set it to 0.0",
         ),
         (
-            examples == "vectors"
-            and any(outer.augment[name] for name in _OF_PICTURES),
-            f"outer.augment.{', '.join(_OF_PICTURES)} are for pictures; set "
-            "them to 0.0",
-        ),
-        (
-            examples == "ngrams"
-            and any(x for name, x in outer.augment.items() if name != "drop"),
-            "of outer.augment only drop is for n-grams; set the rest to 0.0",
-        ),
-        (
-            examples == "tokens" and any(outer.augment.values()),
-            "outer.augment is not for tokens; set all of it to 0",
-        ),
-        (
             functions and (data.min_way or data.min_shot),
             "data.min_way and data.min_shot are for clips; set both to 0",
-        ),
-        (
-            not pictures and hardened,
-            "outer.auxiliary, outer.exchange, outer.shuffle and outer.mix are "
-            "for sounds and pictures; set the numbers to 0.0 and "
-            "outer.exchange.kind=none",
-        ),
-        (
-            mixed and net.blocks < 2,
-            "outer.shuffle and outer.mix change what blocks pass on; "
-            "net.blocks must be 2 or more",
-        ),
-        (
-            (outer.mix or outer.loss == "every")
-            and outer.gradient == "reptile",
-            "outer.gradient=reptile looks at no query; set outer.mix=0 and "
-            "outer.loss=last",
-        ),
-        (
-            exchange.kind != "none" and exchange.layer >= net.blocks,
-            f"outer.exchange.layer is {exchange.layer}, but the blocks are 0 "
-            f"to {net.blocks - 1}",
-        ),
-        (
-            outer.joint_until and net.output not in ("classes", "voxels"),
-            "outer.joint_until is for classes that change from task to task, "
-            "and for volumes",
-        ),
-        (
-            outer.joint_until
-            and (outer.objective == "joint" or outer.gradient == "reptile"),
-            "outer.joint_until does not go with outer.objective=joint, which "
-            "is joint all along, nor with outer.gradient=reptile",
-        ),
-        (
-            outer.objective == "joint" and hardened,
-            "outer.objective=joint takes no outer.auxiliary, outer.exchange, "
-            "outer.shuffle or outer.mix",
-        ),
-        (
-            net.norm == "support" and exchange.kind in ("task", "both"),
-            "outer.exchange between tasks would mix their norm statistics; "
-            "set net.norm=group or outer.exchange.kind=class",
         ),
         (
             examples not in ("pictures", "volumes") and embed.body == "own",
@@ -252,22 +174,8 @@ def _check_slots(config):
             "hyper.head=shared and hyper.sharpness=0.0, or hyper.blend=0.0",
         ),
         (
-            outer.second_from and outer.gradient in ("first", "reptile"),
-            f"outer.gradient={outer.gradient} is of first order all along; "
-            "set outer.second_from=0.0",
-        ),
-        (
-            exchange.kind != "none" and not exchange.weight,
-            "outer.exchange.weight is 0, so that outer.exchange has no "
-            "effect; set outer.exchange.kind=none",
-        ),
-        (
             hyper.blend and inner.through == "transform",
             "hyper.blend does not go with inner.through=transform",
-        ),
-        (
-            outer.objective == "joint" and outer.gradient == "reptile",
-            "outer.objective=joint leaves nothing for outer.gradient=reptile",
         ),
         (
             hyper.kind == "generator" and embed.kind == "none",
@@ -286,9 +194,12 @@ def _check_slots(config):
             "hyper.blend ends before hyper.warmup does; raise it",
         ),
         (
-            classes and outer.objective == "joint" and hyper.kind != "identity",
-            "outer.objective=joint needs hyper.kind=identity",
+            config.eval.transductive and net.norm != "support",
+            "eval.transductive=True lets norm layers see the other queries, "
+            f"and those of net.norm={net.norm} look at one example alone; "
+            "leave it out, or train with net.norm=support",
         ),
+        *limits_of_outer.faults(config),
         *limits_of_names.faults(config),
     )
     for fault, text in faults:

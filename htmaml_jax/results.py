@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import stdtrit
 
 from htmaml_jax import config as configs
 from htmaml_jax import files
@@ -19,10 +20,11 @@ SAME = ("episodes_id", "split", "way", "shot", "query", "episodes")
 
 
 def half_width(values: np.ndarray) -> float:
-    """Returns half the 95 % confidence interval of a mean over episodes."""
+    """Returns half the 95 % confidence interval of a mean, by Student's t."""
     if len(values) < 2:
         return float("nan")
-    return float(1.96 * np.std(values, ddof=1) / np.sqrt(len(values)))
+    within = stdtrit(len(values) - 1, 0.975)
+    return float(within * np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
 def summary(values: np.ndarray) -> dict[str, float]:

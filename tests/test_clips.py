@@ -82,6 +82,15 @@ def test_split_folders_are_the_splits(root):
         clips.read_folder(root, FRONT)
 
 
+def test_a_folder_of_tests_alone(tmp_path):
+    for name in ("elk", "fox"):
+        write(tmp_path / "test" / name / "1.wav")
+    table = clips.read_folder(tmp_path, FRONT)
+    assert table.splits == {"test": ("elk", "fox")}
+    with pytest.raises(UserError, match="no split 'train'; it has test"):
+        table.standardised()
+
+
 def test_incomplete_or_mixed_split_folders(root):
     write(root / "train" / "elk" / "1.wav")
     write(root / "test" / "fox" / "1.wav")

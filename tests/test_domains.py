@@ -173,5 +173,5 @@ def test_a_folder_without_the_data(tmp_path):
 
 def test_summary_of_values():
     values = np.array([0.2, 0.4, 0.6])
-    half = 1.96 * values.std(ddof=1) / np.sqrt(3)
+    half = 4.302653 * values.std(ddof=1) / np.sqrt(3)
     assert results.summary(values) == {"mean": 0.4, "ci95": round(half, 5)}

@@ -214,6 +214,7 @@ def test_terms_reach_the_network_and_the_metrics():
         ("system=finetune,outer.joint_until=0.5", ("is joint all along",)),
         ("system=reptile,outer.joint_until=0.5", ("outer.gradient=reptile",)),
         ("outer.joint_until=1.0", ("outer.joint_until", "below 1")),
+        ("eval.transductive=True", ("net.norm=support",)),
         (
             "outer.exchange.kind=class,outer.exchange.weight=0.0",
             ("outer.exchange.weight is 0",),

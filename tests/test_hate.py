@@ -123,6 +123,24 @@ STRANGE = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("language", "path", "content"),
+    [
+        ("de", "de_germeval2018/germeval2018.training.txt", "no tab\n"),
+        ("zh", "zh_cold/COLDataset/train.csv", "TEXTS,label\na,1\n"),
+        ("pt", "pt_toldbr/ToLD-BR.csv", "text,insult\na,often\n"),
+    ],
+)
+def test_damaged_sets_are_named(tmp_path, language, path, content):
+    file = tmp_path / path
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    data = fields(tmp_path, train=language, test="hatecheck-nl")
+    hate_tree.mlma(tmp_path, fr=[("a", "normal"), ("b", "fearful")])
+    hate_tree.hatecheck(tmp_path, "dutch", [("c", "hateful")])
+    refused(lambda: find.load(data), f"a file of {language} in", "copy")
+
+
 def test_strange_texts_are_texts(tmp_path):
     """Empty, long, of many scripts, of both directions, decoded wrongly."""
     written = [x for x in STRANGE[:-1] if "\x00" not in x]

@@ -25,8 +25,9 @@ def read_folder(
     """Reads a folder that holds one folder of sound files per class.
 
     Where `root` holds the folders train, validation and test, each with
-    class folders of its own, they are the splits; otherwise the classes
-    are split by `split_classes`.
+    class folders of its own, they are the splits; test alone is for runs
+    that were trained on other data. Otherwise the classes are split by
+    `split_classes`.
 
     Args:
       root: the folder.
@@ -120,7 +121,7 @@ def _class_folders(
     if not splits:
         return {None: inside}
     missing = [split for split in _SPLITS if split not in splits]
-    if missing:
+    if missing and splits != ["test"]:
         raise UserError(
             f"{root}: holds {', '.join(splits)} with class folders but no "
             f"{', '.join(missing)}; add it, or put all class folders "
@@ -132,7 +133,7 @@ def _class_folders(
             f"{root}: {others[0]} lies beside train, validation and test; "
             "move it into one of them or elsewhere."
         )
-    found = {split: _folders(root / split) for split in _SPLITS}
+    found = {split: _folders(root / split) for split in splits}
     home = {}
     for split, some in found.items():
         for folder in some:

@@ -123,7 +123,7 @@ def _language(folder, language, taken, limit):
     sets = LANGUAGES[language]
     said: dict[str, tuple[str, bool]] = {}
     for _, reader in sets:
-        for raw, hateful in reader(folder):
+        for raw, hateful in _rows(reader, folder, language):
             text = clean(raw)
             if hateful is not None and (key := plain(text)) not in taken:
                 # The first opinion stays where two copies differ.
@@ -134,6 +134,17 @@ def _language(folder, language, taken, limit):
         kept = {text for side in sides for text, _ in side[:limit]}
         found = [row for row in found if row[0] in kept]
     return found, [licence for licence, _ in sets]
+
+
+def _rows(reader, folder, language):
+    """Reads one set whole; what is not of its form is said, not thrown."""
+    try:
+        return list(reader(folder))
+    except (KeyError, ValueError, IndexError, AttributeError) as error:
+        raise UserError(
+            f"a file of {language} in {folder} is not as its authors keep it "
+            f"({type(error).__name__}: {error}); copy that set again."
+        ) from error
 
 
 def _digest(text: str) -> bytes:
