@@ -15,6 +15,7 @@ from htmaml_jax.results import half_width
 
 _ROWS = 5  # classes of the episode that is drawn
 _COLUMNS = 8  # examples of each
+_NAMED = 60  # classes on the map that bear their names
 
 
 def write(
@@ -94,7 +95,8 @@ def _write(folder, learner, meta, table, source, episodes):
         tasks = seen.summary, [table.domains[e.domain] for e in drawn]
         tokens = None
         if classes and seen.tokens.any():
-            tokens = class_means(seen.tokens, drawn, families(table, names))
+            means, met = class_means(seen.tokens, drawn)
+            tokens = means, families(table, names[met]), names[met]
         made["embeddings"] = embeddings(tasks, tokens)
     paths = []
     for name, figure in made.items():
@@ -221,41 +223,44 @@ def episode_figure(
 
 
 def class_means(
-    tokens: np.ndarray, episodes: Sequence[Any], of: Sequence[str]
-) -> tuple[np.ndarray, list[str]]:
+    tokens: np.ndarray, episodes: Sequence[Any]
+) -> tuple[np.ndarray, np.ndarray]:
     """Averages class tokens [E, N, D] over the tasks that a class is in.
 
     Returns:
-      Means [C, D] of the classes that were met, and the family of each.
+      Means [C, D] of the classes that were met, and which these are [C].
     """
     slots = np.concatenate([e.classes for e in episodes])
     flat = tokens.reshape(-1, tokens.shape[-1])
     met = np.unique(slots)
     means = np.stack([flat[slots == c].mean(0) for c in met])
-    return means, [of[c] for c in met]
+    return means, met
 
 
 def embeddings(
     tasks: tuple[np.ndarray, Sequence[str]],
-    classes: tuple[np.ndarray, Sequence[str]] | None = None,
+    classes: tuple[np.ndarray, Sequence[str], Sequence[str]] | None = None,
 ) -> Any:
     """Draws points in two dimensions, coloured by what they are of.
 
     Args:
       tasks: embeddings [E, D] of tasks, and their domains.
-      classes: mean tokens [C, D] of classes, and their families.
+      classes: mean tokens [C, D] of classes, their families and names.
     """
-    panels = [("tasks, by domain", *tasks)]
+    panels = [("tasks, by domain", *tasks, ())]
     if classes is not None and len(classes[0]) > 2:
         panels.append(("classes, by family", *classes))
     figure, grid = _figure(6 * len(panels), 5, 1, len(panels))
-    for axes, (title, points, kinds) in zip(
+    for axes, (title, points, kinds, names) in zip(
         np.atleast_1d(grid).ravel(), panels, strict=True
     ):
         flat, share = plane(points)
         for kind in dict.fromkeys(kinds):
             mine = np.array([k == kind for k in kinds])
             axes.scatter(*flat[mine].T, s=14, label=kind or "tasks")
+        if len(names) <= _NAMED:
+            for place, name in zip(flat, names, strict=False):
+                axes.annotate(_short(name), place, fontsize=5)
         if len(set(kinds)) <= 20:
             axes.legend(fontsize=7, framealpha=0.5)
         axes.set_title(title)
@@ -286,4 +291,8 @@ def _figure(width, height, rows=1, columns=1):
 def _show(axes, picture, title, color, sound):
     origin = "lower" if sound else "upper"
     axes.imshow(picture[..., 0], cmap="magma", aspect="auto", origin=origin)
-    axes.set_title(str(title).split(": ")[-1][:26], fontsize=6, color=color)
+    axes.set_title(_short(title), fontsize=6, color=color)
+
+
+def _short(name):
+    return str(name).split(": ")[-1][:26]

@@ -96,7 +96,8 @@ def test_paired_difference_averages_seeds_first():
     b = [result([0.5, 0.5, 0.0])]
     mean, half = results.difference(a, b)
     assert mean == pytest.approx((0.0 - 0.5 + 1.0) / 3)
-    assert half == pytest.approx(4.302653 * np.std([0, -0.5, 1], ddof=1) / 3**0.5)
+    deviation = np.std([0, -0.5, 1], ddof=1)
+    assert half == pytest.approx(4.302653 * deviation / 3**0.5)
 
 
 def test_differences_of_volumes_count_each_volume_once():

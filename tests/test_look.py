@@ -48,9 +48,19 @@ def test_confusion_counts_classes_not_slots():
 def test_class_tokens_are_averaged_over_tasks():
     tokens = np.array([[[1.0], [2.0]], [[3.0], [4.0]]])
     episodes = [episode_of([0], [4, 2]), episode_of([0], [2, 0])]
-    means, kinds = pictures.class_means(tokens, episodes, list("abcde"))
+    means, met = pictures.class_means(tokens, episodes)
     np.testing.assert_array_equal(means[:, 0], [4.0, 2.5, 1.0])
-    assert kinds == ["a", "c", "e"]
+    np.testing.assert_array_equal(met, [0, 2, 4])
+
+
+def test_classes_bear_their_names_on_the_map():
+    rng = np.random.default_rng(0)
+    tasks = rng.normal(size=(9, 4)), ["frogs"] * 9
+    names = ["frogs: ant", "bee", "cow"]
+    classes = rng.normal(size=(3, 4)), ["frogs"] * 3, names
+    figure = pictures.embeddings(tasks, classes)
+    said = [[x.get_text() for x in axes.texts] for axes in figure.axes]
+    assert said == [[], ["ant", "bee", "cow"]]
 
 
 def test_plane_keeps_distances_of_what_lies_in_one():
