@@ -73,6 +73,10 @@ SHOTS="1 5" rows $second commands htmaml maml
 both=${meta}data.name=esc50-pack+commands,data.domains=2,
 first $both esc50-pack+commands
 rows $both esc50-pack+commands htmaml maml
+# With as many tasks of each as a run of its own has.
+START=prototype+as-many:train.steps=800 benchmarks/compare.sh \
+    "${both}train.steps=400,outer.joint_until=0.0" esc50-pack+commands \
+    htmaml+as-many
 
 # From the pack's front end to that of waveforms: ESC-10's classes. Another
 # copy may still be training the network.
