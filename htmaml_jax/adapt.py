@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from etils import epath
@@ -39,6 +39,25 @@ class Guess(NamedTuple):
     probabilities: dict[str, float]
 
 
+class Heard(NamedTuple):
+    """What a model says of one window of a recording.
+
+    Attributes:
+      start, end: seconds from its beginning.
+      name: the most probable class.
+      probability: of that class.
+      probabilities: of every class.
+      level: mean power of the window in decibels, 0 for full scale.
+    """
+
+    start: float
+    end: float
+    name: str
+    probability: float
+    probabilities: dict[str, float]
+    level: float
+
+
 class Specialist:
     """A model adapted to classes of one's own."""
 
@@ -59,22 +78,51 @@ class Specialist:
         if not items:
             return []
         inputs, owners = self._model.read(items)
-        each = np.concatenate(
-            [
-                self._log_odds(_padded(inputs[i : i + _BLOCK]))
-                for i in range(0, len(inputs), _BLOCK)
-            ]
-        )[: len(inputs)]
+        each = self._judge(inputs)
         # What normalises a window's logits is the same for all classes.
         mean = np.stack([each[owners == i].mean(0) for i in range(len(items))])
-        odds = np.exp(mean - mean.max(1, keepdims=True))
+        said = self._most(mean)
+        return [Guess(x, *one) for x, one in zip(items, said, strict=True)]
+
+    def listen(self, recording: str | pathlib.Path) -> list[Heard]:
+        """Says what is heard when: one entry for each window of a recording.
+
+        Windows are as long as clips in training and overlap by half. Every
+        one gets a class, so that a class of background sounds among those
+        of the support set is well worth it.
+
+        Raises:
+          UserError: the file is missing or is not sound, or the model
+            reads texts.
+        """
+        found = self._model.listen(recording)
+        said = self._most(self._judge(found.inputs))
+        long = min(self._model.seconds, found.seconds)
+        return [
+            Heard(float(start), float(start + long), *one, float(level))
+            for start, level, one in zip(
+                found.starts, found.levels, said, strict=True
+            )
+        ]
+
+    def _judge(self, inputs):
+        """Returns log-odds [n, classes]."""
+        blocks = [
+            self._log_odds(_padded(inputs[i : i + _BLOCK]))
+            for i in range(0, len(inputs), _BLOCK)
+        ]
+        return np.concatenate(blocks)[: len(inputs)]
+
+    def _most(self, log_odds):
+        """Lists (name, probability, probabilities)."""
+        odds = np.exp(log_odds - log_odds.max(1, keepdims=True))
         odds /= odds.sum(1, keepdims=True)
-        guesses = []
-        for item, row in zip(items, odds, strict=True):
+        said = []
+        for row in odds:
             odd = dict(zip(self._names, map(float, row), strict=True))
             name = max(odd, key=odd.get)
-            guesses.append(Guess(item, name, odd[name], odd))
-        return guesses
+            said.append((name, odd[name], odd))
+        return said
 
 
 class Model:
@@ -131,6 +179,20 @@ class Model:
             return made, np.arange(len(items))
         inputs, owners = clips.read_clips(items, self._front)
         return self._scale(inputs), owners
+
+    @property
+    def seconds(self) -> float:
+        """Returns how long a window of sound is."""
+        return self._front.samples / self._front.rate
+
+    def listen(self, recording: str | pathlib.Path) -> Any:
+        """Returns all `windows.Windows` of a recording, as inputs."""
+        from htmaml_jax.data import windows
+
+        if self.texts:
+            raise UserError("this model reads texts and cannot listen.")
+        found = windows.listen(recording, self._front)
+        return found._replace(inputs=self._scale(found.inputs))
 
     def adapt(
         self, support: Mapping[str, Sequence[str | pathlib.Path]]

@@ -261,6 +261,7 @@ def test_adapting_to_texts(run):
         lambda: model.adapt({"a": "one", "b": ["x"]}), "'one' for its examples"
     )
     refused(lambda: model.adapt({"a": [], "b": ["x"]}), "'a' has no examples")
+    refused(lambda: specialist.listen("a.wav"), "cannot listen")
 
 
 @pytest.mark.slow

@@ -47,6 +47,21 @@ def test_windows_of_background_are_left_out():
     assert len(windows.cut(np.zeros(400, np.float32), FRONT)) == 19
 
 
+def test_listening_leaves_nothing_out(tmp_path):
+    wave = np.zeros(130, np.float32)
+    wave[:40] = np.sin(np.arange(40))
+    soundfile.write(tmp_path / "a.wav", wave, FRONT.rate, subtype="FLOAT")
+    found = windows.listen(tmp_path / "a.wav", FRONT)
+    np.testing.assert_allclose(found.starts, [0, 0.2, 0.4, 0.6, 0.8, 0.9])
+    assert found.inputs.shape == (6, FRONT.rows, FRONT.columns, 1)
+    assert found.seconds == 1.3
+    assert found.levels[0] == pytest.approx(-3, abs=0.1)
+    assert (found.levels[2:] == -120).all()
+    soundfile.write(tmp_path / "b.wav", wave[:13], FRONT.rate)
+    found = windows.listen(tmp_path / "b.wav", FRONT)
+    assert len(found.inputs) == 1 and found.seconds == 0.13
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A model after two steps; its arithmetic is all that counts here."""
@@ -91,6 +106,16 @@ def test_windows_share_a_clip_and_their_logits_are_averaged(
     wanted = odds / odds.sum()
     got = [whole.probabilities[n] for n in "ab"]
     np.testing.assert_allclose(got, wanted, atol=1e-4)
+    heard = specialist.listen(tmp_path / "long.wav")
+    for found, part, one, start in zip(
+        heard, parts, each, (0, 0.5, 1), strict=True
+    ):
+        assert (found.start, found.end) == (
+            pytest.approx(start * size / front.rate),
+            pytest.approx((start + 1) * size / front.rate),
+        )
+        assert found[2:4] == (one.name, pytest.approx(one.probability, 1e-4))
+        assert found.level == pytest.approx(10 * np.log10(part.var()), 1e-3)
     seen = []
     monkeypatch.setattr(step, "specialise", lambda *args: seen.append(args[2]))
     model.adapt({"a": [write("long", long)], "b": few["b"]})

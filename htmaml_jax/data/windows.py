@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,6 +12,32 @@ from htmaml_jax.data import audio
 
 # Below the loudest window of a clip, in decibels of mean power.
 _QUIET_DB = 30.0
+
+
+class Windows(NamedTuple):
+    """All windows of one recording.
+
+    Attributes:
+      inputs: pictures [n, rows, columns, channels].
+      starts: [n] seconds from its beginning.
+      levels: [n] mean power in decibels; a full-scale sine has -3.
+      seconds: how long it is.
+    """
+
+    inputs: np.ndarray
+    starts: np.ndarray
+    levels: np.ndarray
+    seconds: float
+
+
+def _starts(count: int, size: int) -> list[int]:
+    """Returns the first samples of windows, of what is longer than one."""
+    return [*range(0, count - size, max(size // 2, 1)), count - size]
+
+
+def _power(piece: np.ndarray) -> float:
+    # An offset, as cheap recorders have, is no sound.
+    return piece.var(dtype=np.float64)
 
 
 def cut(wave: np.ndarray, front: audio.FrontEnd) -> np.ndarray:
@@ -24,10 +51,8 @@ def cut(wave: np.ndarray, front: audio.FrontEnd) -> np.ndarray:
     size = front.samples
     if len(wave) <= size:
         return audio.fit_length(wave, front)[None]
-    starts = [*range(0, len(wave) - size, max(size // 2, 1)), len(wave) - size]
-    pieces = [wave[start : start + size] for start in starts]
-    # An offset, as cheap recorders have, is no sound.
-    power = np.array([x.var(dtype=np.float64) for x in pieces])
+    pieces = [wave[i : i + size] for i in _starts(len(wave), size)]
+    power = np.array([_power(x) for x in pieces])
     loud = power >= power.max() * 10 ** (-_QUIET_DB / 10)
     return np.stack([x for x, kept in zip(pieces, loud, strict=True) if kept])
 
@@ -49,3 +74,21 @@ def features(
             found.append(audio.picture(window, front))
             owners.append(i)
     return np.stack(found), np.array(owners)
+
+
+def listen(path: str | os.PathLike, front: audio.FrontEnd) -> Windows:
+    """Turns one recording into pictures of all its windows, quiet ones too.
+
+    Raises:
+      UserError: the file cannot be used.
+    """
+    wave, size = audio.load_clip(path, front), front.samples
+    starts = _starts(len(wave), size) if len(wave) > size else [0]
+    pieces = [wave[i : i + size] for i in starts]
+    power = np.maximum([_power(x) for x in pieces], 1e-12)
+    return Windows(
+        np.stack([audio.picture(x, front) for x in pieces]),
+        np.array(starts) / front.rate,
+        10 * np.log10(power),
+        len(wave) / front.rate,
+    )
