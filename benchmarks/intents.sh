@@ -17,17 +17,26 @@ fold() {
     done
 }
 
-# All labels of a set at once, by a model of another: RUN VARIANT SET WAY
+# All labels of a set at once, by a model of another fold, also with the names
+# of labels among the examples: SET FOLD SYSTEM VARIANT OTHER WAY
 whole() {
-    [ -f "runs/$1/result.json" ] || return 0
-    local system=${1#*fold?-}
-    compgen -G "results/intent-$3-all/${system%%[+-]*}+$2-*.json" \
-        > /dev/null ||
-        python -m htmaml_jax.evaluate "runs/$1" --variant "$2" --out results \
-            --config.data.name="$3" --config.data.fold=0 \
-            --config.eval.split=test --config.eval.way="$4" \
-            --config.eval.shot=5 --config.eval.query=10 \
-            --config.eval.episodes=20
+    local run=runs/intent-$1-fold$2-$3-s0 system=${3%%+*} change= mark names
+    [[ $3 == *:* ]] && change=,${3#*:} && run=${run%%:*}-s0
+    for names in False True; do
+        mark=$4
+        [ $names = True ] && mark=$4+names
+        compgen -G "results/intent-$5-all/$system+$mark-$6w*.json" \
+            > /dev/null && continue
+        [ -f "$run/result.json" ] || python -m htmaml_jax.train \
+            --workdir "$run" --config.eval.split=validation \
+            --config.eval.episodes=40 --config \
+            "configs/intent.py:data.name=$1,data.fold=$2,system=$system$change"
+        python -m htmaml_jax.evaluate "$run" --variant "$mark" --out results \
+            --config.data.name="$5" --config.data.fold=0 \
+            --config.data.label_names=$names --config.eval.split=test \
+            --config.eval.way="$6" --config.eval.shot=5 \
+            --config.eval.query=10 --config.eval.episodes=20
+    done
 }
 
 export SEEDS=0
@@ -37,14 +46,14 @@ for k in 1 2; do
 done
 # BANKING77's second fold shares no name of an intent with CLINC150 but among
 # its test classes.
-for kind in "prototype+frozen frozen" "protonet from-banking77" \
-    "htmaml from-banking77"; do
-    read -r system variant <<< "$kind"
-    whole "intent-banking77-fold2-$system-s0" "$variant" clinc150 150
-    whole "intent-banking77-fold1-$system-s0" "$variant" hwu64 64
-    whole "intent-hwu64-fold1-$system-s0" "${variant/banking77/hwu64}" \
-        banking77 77
-done
+mkdir -p runs
+whole banking77 2 "$frozen" frozen clinc150 150
+whole banking77 2 protonet from-banking77 clinc150 150
+whole banking77 2 htmaml from-banking77 clinc150 150
+whole banking77 1 "$frozen" frozen hwu64 64
+whole banking77 1 htmaml from-banking77 hwu64 64
+whole hwu64 1 "$frozen" frozen banking77 77
+whole hwu64 1 htmaml from-hwu64 banking77 77
 # The n-gram network, which needs no encoder.
 words=()
 for system in prototype protonet htmaml $rivals; do
