@@ -19,9 +19,11 @@ HEADS = (
 def table(found: list[dict], together: dict[str, str]) -> str:
     """Returns Markdown: a row per benchmark and setting.
 
-    Several seeds of a system are averaged episode by episode. Only rivals that
-    met all episodes that HT-MAML did have a place; of ablations none, but
-    `prototype`, whose only variant is what needs no training.
+    Several seeds of a system are averaged episode by episode. Of benchmarks
+    that share a row those count that HT-MAML and MAML have met, and rivals
+    that have met these all; of ablations none, but `prototype`, whose only
+    variant is what needs no training. What was tuned by gradient steps behind
+    the inner loop has rows of its own.
 
     Args:
       found: results.
@@ -31,7 +33,7 @@ def table(found: list[dict], together: dict[str, str]) -> str:
 
     def key(x):
         name = part_of(x["benchmark"], together) or x["benchmark"]
-        return (name, x["way"], x["shot"], x["metric"])
+        return (name, x["way"], x["shot"], x["metric"], judged(x["variant"]))
 
     rows = [f"| {' | '.join(HEADS)} |", f"|{'---|' * len(HEADS)}"]
     kept = [x for x in found if x["inductive"] and _counts(x)]
@@ -41,13 +43,15 @@ def table(found: list[dict], together: dict[str, str]) -> str:
             episodes = tuple(x[name] for name in results.SAME)
             met = systems.setdefault(x["system"], {})
             met.setdefault((x["benchmark"], episodes), []).append(x)
-        ours = systems.pop("htmaml", None)
+        ours = systems.pop("htmaml", {})
+        common = (ours.keys() & systems.get("maml", {}).keys()) or ours.keys()
         rivals = {
-            name: met
+            name: {one: met[one] for one in common}
             for name, met in systems.items()
-            if name not in ORACLES and ours and met.keys() == ours.keys()
+            if name not in ORACLES and ours and common <= met.keys()
         }
         if rivals:
+            ours = {one: ours[one] for one in common}
             rows.append(_row(place, ours, rivals))
     return "\n".join(rows)
 
@@ -60,8 +64,14 @@ def part_of(benchmark: str, together: dict[str, str]) -> str:
     return ""
 
 
+def judged(variant: str) -> str:
+    """Returns what of a variant says how it was judged: "tuned100", or ""."""
+    parts = variant.split("+")
+    return "+".join(x for x in parts if x.startswith(("tuned", "bent")))
+
+
 def _counts(x):
-    plain = x["variant"] == "default"
+    plain = x["variant"] in ("default", judged(x["variant"]))
     return plain or (x["system"], x["variant"]) == ("prototype", "frozen")
 
 
@@ -72,19 +82,25 @@ def _row(place, ours, rivals):
 
     def cell(met):
         values = _values(met)
-        written = shown.write(values.mean(), results.half_width(values))
+        half = results.half_width(values)
+        if len(met) == 1:
+            half = results.interval(*met.values())
+        written = shown.write(values.mean(), half)
         seeds = min(len(x) for x in met.values())
         return f"{written} ({seeds})"
 
     apart = _values(ours) - _values(rivals[best])
+    difference = apart.mean(), results.half_width(apart)
+    if len(ours) == 1:
+        difference = results.difference(*ours.values(), *rivals[best].values())
     cells = (
         place[0],
-        results.setting(one),
+        ", ".join(filter(None, (results.setting(one), place[4]))),
         one["metric"] + ("," if shown.sign else "") + shown.sign,
         cell(ours),
         cell(rivals["maml"]) if "maml" in rivals else "",
         f"{best}: {cell(rivals[best])}",
-        shown.write(apart.mean(), results.half_width(apart), "+"),
+        shown.write(*difference, "+"),
     )
     return f"| {' | '.join(cells)} |"
 

@@ -25,10 +25,10 @@ START, END = "<!-- {}: made by benchmarks/tables.py -->", "<!-- end -->"
 def table(found: list[dict]) -> str:
     """Returns Markdown: a table per benchmark, a row per system.
 
-    The interval of a row is that of episodes averaged over training seeds;
-    the difference is paired with `htmaml` of the same variant; where there is
-    none, and for its own ablations, with plain `htmaml`. Mixtures get a column
-    per domain.
+    Intervals are those of `results.interval`. The difference is paired with
+    `htmaml` of the same variant, or else of what of it says how it was judged
+    (`tuned100`); where there is none, and for its own ablations, with plain
+    `htmaml`. Mixtures get a column per domain.
     """
 
     def setting(x):
@@ -59,7 +59,10 @@ def table(found: list[dict]) -> str:
             }
             for mine in rows:
                 plain = ours.get("default")
-                base = ours.get(mine[0]["variant"], plain)
+                variant = mine[0]["variant"]
+                base = ours.get(variant) or ours.get(
+                    summary.judged(variant), plain
+                )
                 ablation = mine[0]["system"] == "htmaml"
                 if base is mine and ablation:
                     base = plain
@@ -75,7 +78,9 @@ def wide_table(found: list[dict], pattern: str) -> str:
 
     A cell is the mean over folds and seeds; the difference is paired over
     the episodes of all benchmarks that a row and the `htmaml` of the same
-    variant, or the plain one, have in common.
+    variant, or the plain one, have in common. Where some systems have met
+    more folds than others do, rows of all of them with the folds of the
+    latter come first.
 
     Args:
       found: results.
@@ -89,53 +94,93 @@ def wide_table(found: list[dict], pattern: str) -> str:
         episodes = tuple(x[name] for name in results.SAME)
         place = (name[1], name[2], episodes)
         rows.setdefault(key, {}).setdefault(place, []).append(x)
-    folds = ["folds"] if any(name[2] for name in names) else []
-    heads = ["setting", "system", *folds, "seeds", *sets, "mean"]
+    folded = any(name[2] for name in names)
+    heads = ["setting", "system", *["folds"] * folded, "seeds", *sets, "mean"]
     heads += ["htmaml minus it", "minutes", "parameters"]
     lines = [_row(heads), _row(["---"] * len(heads))]
-    for (way, shot, label), places in sorted(rows.items()):
-        one = next(iter(places.values()))[0]
+    for key, folds in _groups(rows):
+        one = next(iter(rows[key].values()))[0]
         own = results.label(one | {"system": "htmaml"})
-        plain = rows.get((way, shot, "htmaml"), {})
-        ours = rows.get((way, shot, own), plain)
-        shown = results.unit(one)
-        means = {}
-        for part in sets:
-            of_set = [
-                np.mean([x["mean"] for x in mine])
-                for (collection, *_), mine in places.items()
-                if collection == part
-            ]
-            means[part] = np.mean(of_set) if of_set else None
-        both = [place for place in places if place in ours]
-        apart = ""
-        if both and ours is not places:
-            each = [
-                np.mean([x["values"] for x in ours[place]], axis=0)
-                - np.mean([x["values"] for x in places[place]], axis=0)
-                for place in both
-            ]
-            all_of_them = np.concatenate(each)
-            half = results.half_width(all_of_them)
-            apart = shown.write(all_of_them.mean(), half, "+")
-        every = [x for mine in places.values() for x in mine]
-        whole = all(x is not None for x in means.values())
-        mean = np.mean(list(means.values())) if whole else None
-        cells = (
-            results.setting(one),
-            label,
-            *(", ".join(sorted({p[1] for p in places})) for _ in folds),
-            ", ".join(sorted({str(x["seed"]) for x in every})),
-            *(
-                "" if x is None else f"{shown.factor * x:.{shown.places}f}"
-                for x in (*means.values(), mean)
-            ),
-            apart,
-            f"{np.mean([x['train']['minutes'] for x in every]):.1f}",
-            f"{_parameters(one['train']):,}",
+        plain = rows.get((*key[:2], "htmaml"), {})
+        ours = rows.get((*key[:2], own), plain)
+        mine, theirs = (
+            {place: x for place, x in one.items() if place[1] in folds}
+            for one in (rows[key], ours)
         )
-        lines.append(_row(cells))
+        told = [", ".join(sorted(filter(None, folds)))] if folded else []
+        apart = "" if ours is rows[key] else _apart(theirs, mine)
+        lines.append(_wide_row(key[2], mine, sets, told, apart))
     return "\n".join(lines)
+
+
+def _groups(rows):
+    """Lists (key of a row, its folds), each as often as it is to be shown.
+
+    Those of one encoder are set side by side.
+    """
+
+    def reads(places):
+        return next(iter(places.values()))[0]["config"]["data"]["encoder"]
+
+    folds = {
+        key: frozenset(p[1] for p in places) for key, places in rows.items()
+    }
+    shown = []
+    for key, places in rows.items():
+        beside = {
+            folds[other]
+            for other, more in rows.items()
+            if other[:2] == key[:2] and reads(more) == reads(places)
+        }
+        for some in beside:
+            if some <= folds[key]:
+                group = (*key[:2], reads(places) == "ngrams", len(some))
+                shown.append((group, key, some))
+    shown.sort(key=lambda x: (x[0], sorted(map(str, x[2])), x[1]))
+    return [(key, some) for _, key, some in shown]
+
+
+def _apart(ours, places):
+    """Writes the mean difference over what both have met."""
+    each = [
+        np.mean([x["values"] for x in ours[place]], axis=0)
+        - np.mean([x["values"] for x in places[place]], axis=0)
+        for place in places
+        if place in ours
+    ]
+    if not each:
+        return ""
+    values = np.concatenate(each)
+    shown = results.unit(next(iter(places.values()))[0])
+    return shown.write(values.mean(), results.half_width(values), "+")
+
+
+def _wide_row(label, places, sets, told, apart):
+    every = [x for mine in places.values() for x in mine]
+    shown = results.unit(every[0])
+    means = []
+    for part in sets:
+        of_set = [
+            np.mean([x["mean"] for x in mine])
+            for (collection, *_), mine in places.items()
+            if collection == part
+        ]
+        means.append(np.mean(of_set) if of_set else None)
+    means.append(None if None in means else np.mean(means))
+    cells = (
+        results.setting(every[0]),
+        label,
+        *told,
+        ", ".join(sorted({str(x["seed"]) for x in every})),
+        *(
+            "" if x is None else f"{shown.factor * x:.{shown.places}f}"
+            for x in means
+        ),
+        apart,
+        f"{np.mean([x['train']['minutes'] for x in every]):.1f}",
+        f"{_parameters(every[0]['train']):,}",
+    )
+    return _row(cells)
 
 
 def _closest(rows):
@@ -197,7 +242,6 @@ def _parameters(train):
 def _line(mine, base, domains):
     one = mine[0]
     shown = results.unit(one)
-    values = np.mean([x["values"] for x in mine], axis=0)
     apart = ""
     if base and mine is not base and results.same_episodes([*mine, *base]):
         mean, half = results.difference(base, mine)
@@ -208,7 +252,9 @@ def _line(mine, base, domains):
         + ("inductive" if one["inductive"] else "transductive"),
         results.label(one),
         ", ".join(str(x["seed"]) for x in mine),
-        shown.write(values.mean(), results.half_width(values)),
+        shown.write(
+            np.mean([x["values"] for x in mine]), results.interval(mine)
+        ),
         *(
             f"{shown.factor * np.mean(means):.{shown.places - 1}f}"
             for means in (

@@ -172,7 +172,7 @@ class Model:
         from htmaml_jax.run import workdir as workdirs
 
         if self.texts:
-            made, settings = texts.inputs(items, self._config.data)
+            made, settings = texts.inputs(items, self._config.data, keep=False)
             workdirs.refuse_other_encoder(
                 "the model", self.data, {"front_end": settings}
             )

@@ -74,7 +74,7 @@ OF_TRAINING = (
         f"data.{name}"
         for name in "domains way shot query min_way min_shot rate window hop "
         "mels seconds top_db rows columns channels level size tokens side "
-        "train validation test limit label_names".split()
+        "train validation test limit".split()
     ),
 )
 

@@ -92,7 +92,8 @@ def evaluate(
     judged, volumes = config.eval, config.net.output == "voxels"
     table = find.load(config.data)
     told = facts(table)
-    if not any(name in ("data.dir", "data.name") for name, _ in overrides):
+    changing = ("data.dir", "data.name", "data.label_names")
+    if not any(name in changing for name, _ in overrides):
         workdirs.refuse_other_data(workdir, info["data"], told)
     workdirs.refuse_other_encoder(workdir, info["data"], told)
     learned = info["config"]["data"]["name"]

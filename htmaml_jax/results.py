@@ -133,35 +133,34 @@ def compare(
         f"{name_a} minus {name_b}: {shown.write(mean, half, '+')}{points} "
         f"(95 % CI, paired over identical episodes, {seeds})"
     )
-    if all("surfaces" in x for x in (*a, *b)):
-        apart = by_volume(a, b)
-        mean, half = float(apart.mean()), half_width(apart)
-        said += (
-            f"; {shown.write(mean, half, '+')} over the {len(apart)} volumes "
-            "that were asked for"
-        )
+    if _of_volumes([*a, *b]):
+        said += f", of {len(by_volume(a))} volumes"
     return said
 
 
-def by_volume(
-    a: Sequence[dict[str, Any]], b: Sequence[dict[str, Any]]
-) -> np.ndarray:
-    """Returns the paired difference a - b of Dice for each volume.
+def _of_volumes(found):
+    return all("surfaces" in x for x in found)
 
-    Several episodes ask for one volume, so that its answers are not
-    independent. They are averaged first, over structures and seeds, too.
+
+def by_volume(found: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Returns the Dice of each volume, over episodes, structures and seeds."""
+    each: dict[str, list[float]] = {}
+    for result in found:
+        for of in result["surfaces"]["by_structure"].values():
+            for name, volume in of["volumes"].items():
+                each.setdefault(name, []).append(volume["dice"])
+    return {name: float(np.mean(x)) for name, x in each.items()}
+
+
+def interval(found: Sequence[dict[str, Any]]) -> float:
+    """Returns half the 95 % interval of the mean of one system's results.
+
+    Each episode is first averaged over training seeds. Several episodes ask
+    for one volume, so that of volumes it is they that count.
     """
-
-    def means(side):
-        found: dict[str, list[float]] = {}
-        for result in side:
-            for of in result["surfaces"]["by_structure"].values():
-                for name, volume in of["volumes"].items():
-                    found.setdefault(name, []).append(volume["dice"])
-        return {name: np.mean(x) for name, x in found.items()}
-
-    one, two = means(a), means(b)
-    return np.array([one[name] - two[name] for name in sorted(one)])
+    if _of_volumes(found):
+        return half_width(np.array(list(by_volume(found).values())))
+    return half_width(np.mean([x["values"] for x in found], axis=0))
 
 
 def same_episodes(found: Sequence[dict[str, Any]]) -> bool:
@@ -174,11 +173,15 @@ def difference(
 ) -> tuple[float, float]:
     """Returns mean and half 95 % interval of the paired difference a - b.
 
-    Each episode is first averaged over the training seeds of a system.
+    See `interval`.
     """
     means = [np.mean([x["values"] for x in side], axis=0) for side in (a, b)]
     values = means[0] - means[1]
-    return float(values.mean()), half_width(values)
+    mean = float(values.mean())
+    if _of_volumes([*a, *b]):
+        one, two = by_volume(a), by_volume(b)
+        values = np.array([one[name] - two[name] for name in one])
+    return mean, half_width(values)
 
 
 def label(result: dict[str, Any]) -> str:

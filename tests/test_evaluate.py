@@ -112,11 +112,16 @@ def test_differences_of_volumes_count_each_volume_once():
     a = [result([0.5, 0.7, 0.6], p1=0.5, p2=0.7)]
     a += [result([0.5, 0.9, 0.6], p1=0.5, p2=0.9)]
     b = [result([0.4, 0.4, 0.4], p1=0.3, p2=0.6)]
-    apart = results.by_volume(a, b)
-    np.testing.assert_allclose(apart, [0.2, 0.2])
+    # Of p1 0.5 minus 0.3, of p2 0.8 minus 0.6; the mean is of episodes.
+    mean, half = results.difference(a, b)
+    assert mean == pytest.approx((0.1 + 0.4 + 0.2) / 3)
+    assert half == pytest.approx(0, abs=1e-9)
+    assert results.by_volume(a) == {"p1": 0.5, "p2": pytest.approx(0.8)}
+    half = 12.7062 * np.std([0.5, 0.8], ddof=1) / 2**0.5
+    assert results.interval(a) == pytest.approx(half, 1e-4)
     said = results.compare(("x", a), ("y", b))
     assert said.endswith(
-        "; +20.00 ± 0.00 over the 2 volumes that were asked for"
+        "identical episodes, 2 and 1 training seeds), of 2 volumes"
     )
 
 
@@ -221,6 +226,10 @@ def test_classes_that_training_has_met_are_no_test(runs):
     workdir.refuse_seen_classes("run", seen, moved, "train")
     # A class is itself under whatever table's name a mixture puts before it.
     mixed = {"test": [f"esc50: {name}" for name in moved["test"]]}
+    with pytest.raises(UserError, match="has met"):
+        workdir.refuse_seen_classes("run", seen, mixed, "test")
+    # Nor does it become another by how a reader writes it.
+    mixed = {"test": [seen["validation"][0].upper()]}
     with pytest.raises(UserError, match="has met"):
         workdir.refuse_seen_classes("run", seen, mixed, "test")
     result = evaluate.evaluate(

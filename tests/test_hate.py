@@ -129,6 +129,7 @@ STRANGE = [
         ("de", "de_germeval2018/germeval2018.training.txt", "no tab\n"),
         ("zh", "zh_cold/COLDataset/train.csv", "TEXTS,label\na,1\n"),
         ("pt", "pt_toldbr/ToLD-BR.csv", "text,insult\na,often\n"),
+        ("pt", "pt_toldbr/ToLD-BR.csv", "text,insult,racism\na,1\n"),
     ],
 )
 def test_damaged_sets_are_named(tmp_path, language, path, content):

@@ -6,6 +6,8 @@ import struct
 import nibabel
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from htmaml_jax.data import nifti
 from htmaml_jax.errors import UserError
@@ -23,6 +25,19 @@ def flat_voxels():
     plain = bytearray(gzip.decompress(as_bytes(noise())))
     struct.pack_into("<f", plain, 76 + 2 * 4, 0.0)
     struct.pack_into("<hh", plain, 252, 0, 0)
+    return gzip.compress(bytes(plain))
+
+
+def in_units(unit):
+    image = nibabel.Nifti1Image(noise(), STEP)
+    image.header.set_xyzt_units(unit)
+    return gzip.compress(image.to_bytes())
+
+
+def beyond():
+    """Damages the place where voxels begin, beyond all numbers."""
+    plain = bytearray(gzip.decompress(as_bytes(noise())))
+    plain[111] = 123
     return gzip.compress(bytes(plain))
 
 
@@ -46,6 +61,8 @@ UNREADABLE = [
     (b"", "no whole NIfTI"),
     (b"not a volume", "no whole NIfTI"),
     (flat_voxels(), "spacing of"),
+    (in_units("micron"), "units of a micron"),
+    (beyond(), "no whole NIfTI"),
     (as_bytes(noise().astype(np.complex64)), "one real number a voxel"),
     (as_bytes(np.zeros((4, 4, 4), COLOURS)), "not colours"),
 ]
@@ -152,6 +169,25 @@ def test_there_and_back():
     back = nifti.sample(fine, grid.affine, own)
     inner = (slice(1, -1),) * 3
     assert np.abs(back - smooth)[inner].max() < 0.1
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.sampled_from([0.8, 1.2, 1.25, 1.6]),
+    st.sampled_from([1.0, 2.0, 3.0]),
+    st.floats(-200, 200),
+)
+def test_a_grid_of_the_voxels_own_size_loses_no_plane(size, times, origin):
+    affine = np.diag([size, size, size * times, 1.0])
+    affine[:3, 3] = origin
+    shape = (9, 8, 7)
+    grid = nifti.grid_over(
+        nifti.Volume(np.zeros(shape), affine, "x"), (size,) * 3, 8
+    )
+    full = np.ones(grid.shape, np.float32)
+    back = nifti.sample(full, grid.affine, nifti.Grid(shape, affine), order=1)
+    # As read by `adapt`, where a half decides.
+    assert (back > 0.5).all()
 
 
 def test_intensities_are_levelled():

@@ -47,6 +47,8 @@ def test_bad_files_are_named_before_anything_is_made(tmp_path):
     ("text", "words"),
     [
         ("{", "no JSON"),
+        ("[1]", "no JSON object"),
+        ("null", "no JSON object"),
         ('{"labels": {"0": "background"}}', "name each label"),
         ('{"labels": {"1": "a", "2": "a"}}', "name each label"),
         ('{"labels": {"x": "y"}}', "not numbers"),

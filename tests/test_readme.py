@@ -79,8 +79,10 @@ def test_summary_names_the_best_rival():
     assert a[6].startswith("anil: 60.00 ±") and a[6].endswith("(2)")
     assert a[7].startswith("+10.00 ±")
     assert b[6].startswith("maml: 45.00 ±")
-    # Together, anil has not met all that HT-MAML has.
-    _, _, both = _rows(summary.table(found, {"both": "[ab]"}))
+    # Together, anil has not met all that HT-MAML and MAML have; what HT-MAML
+    # alone has met does not count.
+    found.append(_result("htmaml", "c", 0, [0.1, 0.1]))
+    _, _, both = _rows(summary.table(found, {"both": "[abc]"}))
     assert both[1] == "both" and both[4].startswith("65.00 ±")
     assert both[6].startswith("maml: 45.00 ±")
 
@@ -111,7 +113,9 @@ def test_results_are_whole():
         assert "dirty" not in found["commit"]
 
 
-def _result(system, benchmark, seed, values, variant="default"):
+def _result(
+    system, benchmark, seed, values, variant="default", encoder="ngrams"
+):
     return {
         "benchmark": benchmark,
         "system": system,
@@ -128,6 +132,7 @@ def _result(system, benchmark, seed, values, variant="default"):
         "values": values,
         "mean": sum(values) / len(values),
         "train": {"minutes": 1.0, "parameters": {"base": 7}},
+        "config": {"data": {"encoder": encoder}},
     }
 
 
@@ -147,12 +152,23 @@ def test_folds_become_one_table():
         _result("maml", "intent-liu-fold1", 0, [0.5, 0.6]),
     ]
     text = tables.wide_table(found, tables.TOGETHER["intents"])
-    *_, ours, maml = _rows(text)
+    _, _, first, maml, ours = _rows(text)
+    # What both have met comes first, then all that HT-MAML has.
+    assert first[2:7] == ["htmaml", "1", "0, 1", "40.00", "70.00"]
     # Fold 1 of liu: 0.7 over two seeds; fold 2: 0.9.
     assert ours[2:8] == ["htmaml", "1, 2", "0, 1", "40.00", "80.00", "60.00"]
     # hwu64 is missing, and so is a mean; (0.6, 0.8) minus (0.5, 0.6).
     assert maml[2:8] == ["maml", "1", "0", "", "55.00", ""]
     assert maml[8].startswith("+15.00 ±")
+    # Other features of one fold are rows among themselves.
+    found.append(_result("maml", "intent-liu-fold2", 0, [0.5, 0.5], "x", "b"))
+    rows = _rows(tables.wide_table(found, tables.TOGETHER["intents"]))
+    assert [row[2:4] for row in rows[2:]] == [
+        ["maml+x", "2"],
+        ["htmaml", "1"],
+        ["maml", "1"],
+        ["htmaml", "1, 2"],
+    ]
 
 
 def test_ways_to_be_judged_are_compared_with_their_like():

@@ -166,6 +166,24 @@ def test_numbers_by_hand(tmp_path, family, pool, dense, unit):
         np.testing.assert_allclose(row, wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("how", ["padding", "added"])
+def test_what_pads_is_what_the_tokenizer_says(tmp_path, how):
+    """As in multilingual E5, whose config calls the first token padding."""
+    folder = make_folder(tmp_path / "enc")
+    told = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(told | {"pad_token_id": 0}))
+    path = folder / "tokenizer.json"
+    made = Tokenizer.from_file(str(path))
+    if how == "padding":
+        made.enable_padding(pad_id=1, pad_token="<pad>")
+    else:
+        made.add_special_tokens(["<pad>"])
+    made.save(str(path))
+    (row,), _ = sentence.load(str(folder))(["card"])
+    wanted = by_hand(folder, [0, 7, 2], 0, "mean", False, True)
+    np.testing.assert_allclose(row, wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_long_texts_are_cut_and_counted(tmp_path):
     encoder = sentence.load(str(make_folder(tmp_path / "enc", "xlm-roberta")))
     assert encoder.length == 18  # positions behind the padding id

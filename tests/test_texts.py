@@ -86,6 +86,7 @@ def test_quotes_and_strange_ends_of_lines(tmp_path):
         ("x.txt", b"text,label", ("is not a .csv",)),
         ("x.csv", b"text;label\nhello;a", ("entry 1 has no text",)),
         ("x.csv", b"text,label\nhello", ("entry 1 has no label",)),
+        ("x.csv", b"text,label\nhello, ", ("entry 1 has no label",)),
         ("x.csv", "text,label\ncafé,a".encode("latin1"), ("not UTF-8",)),
         ("x.jsonl", b'{"text": "a", "label": 3}', ("entry 1 has no label",)),
         ("x.jsonl", b'{"text": "a"\n', ("line 1 is no JSON",)),

@@ -15,6 +15,7 @@ import hashlib
 import html
 import pathlib
 import re
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -123,8 +124,7 @@ def _language(folder, language, taken, limit):
     sets = LANGUAGES[language]
     said: dict[str, tuple[str, bool]] = {}
     for _, reader in sets:
-        for raw, hateful in _rows(reader, folder, language):
-            text = clean(raw)
+        for text, hateful in _rows(reader, folder, language):
             if hateful is not None and (key := plain(text)) not in taken:
                 # The first opinion stays where two copies differ.
                 said.setdefault(key, (text, hateful))
@@ -139,8 +139,11 @@ def _language(folder, language, taken, limit):
 def _rows(reader, folder, language):
     """Reads one set whole; what is not of its form is said, not thrown."""
     try:
-        return list(reader(folder))
-    except (KeyError, ValueError, IndexError, AttributeError) as error:
+        return [(clean(text), known) for text, known in reader(folder)]
+    except (
+        *(KeyError, ValueError, IndexError, AttributeError, TypeError),
+        zipfile.BadZipFile,
+    ) as error:
         raise UserError(
             f"a file of {language} in {folder} is not as its authors keep it "
             f"({type(error).__name__}: {error}); copy that set again."

@@ -21,6 +21,7 @@ from htmaml_jax.errors import UserError
 _DAMAGE = (
     OSError,
     EOFError,
+    OverflowError,
     ValueError,
     zlib.error,
     nibabel.filebasedimages.ImageFileError,
@@ -78,6 +79,7 @@ def read(data: bytes, name: str) -> Volume:
         size = kind.header_class.template_dtype.itemsize
         header = kind.header_class(plain[:size], check=False)
         sizes = np.asarray(header["pixdim"][1:4], float)
+        unit = header.get_xyzt_units()[0]
     except _DAMAGE as error:
         said = " ".join(str(error).split())
         raise UserError(
@@ -103,6 +105,10 @@ def read(data: bytes, name: str) -> Volume:
         raise UserError(
             f"{name} has a voxel spacing of {sizes.tolist()}; each must be "
             "positive, and its affine invertible. Correct its header."
+        )
+    if unit not in ("mm", "unknown"):
+        raise UserError(
+            f"{name} counts space in units of a {unit}; write it in mm."
         )
     if not np.isfinite(values).all():
         count = int((~np.isfinite(values)).sum())
@@ -203,14 +209,18 @@ def grid_at(centre: np.ndarray, spacing: np.ndarray, side: int) -> Grid:
 
 
 def grid_over(volume: Volume, spacing: np.ndarray, side: int) -> Grid:
-    """Places a grid over a whole volume, at least `side` cells wide."""
+    """Places a grid over a whole volume, at least `side` cells wide.
+
+    It overhangs by half a cell at least: else rounding would leave the outer
+    voxels out of it, when it is sampled in turn.
+    """
     spacing = np.broadcast_to(np.asarray(spacing, float), 3)
     corners = nibabel.affines.apply_affine(
         volume.affine,
         np.array(list(np.ndindex(2, 2, 2))) * (np.array(volume.data.shape) - 1),
     )
     low, high = corners.min(0), corners.max(0)
-    cells = np.ceil((high - low) / spacing - 1e-6).astype(int) + 1
+    cells = np.ceil((high - low) / spacing).astype(int) + 2
     cells = np.maximum(cells, side)
     affine = np.diag([*spacing, 1.0])
     affine[:3, 3] = (low + high) / 2 - spacing * (cells - 1) / 2

@@ -147,8 +147,10 @@ def _about(files: Files, folder):
         )
     try:
         return dict(json.loads(files[path].read()))
-    except ValueError as error:
-        raise UserError(f"{path} is no JSON ({error}); correct it.") from error
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} is no JSON object ({error}); correct it."
+        ) from error
 
 
 def _structures(about, folder):

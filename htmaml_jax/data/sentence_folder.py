@@ -102,8 +102,7 @@ def network(folder: pathlib.Path) -> Bert:
         raise UserError(
             f"{folder}/config.json lacks {missing[0]}; copy the encoder again."
         )
-    padding = config["pad_token_id"]
-    roberta = family != "bert"
+    start = config["pad_token_id"] + 1  # of XLM-R's positions
     return Bert(
         vocabulary=config["vocab_size"],
         positions=config["max_position_embeddings"],
@@ -112,13 +111,28 @@ def network(folder: pathlib.Path) -> Bert:
         layers=config["num_hidden_layers"],
         heads=config["num_attention_heads"],
         hidden=config["intermediate_size"],
-        padding=padding,
-        offset=padding + 1 if roberta else 0,
+        padding=_padding(folder, config["pad_token_id"]),
+        offset=0 if family == "bert" else start,
         epsilon=config["layer_norm_eps"],
         pool=pooling,
         dense=read_json(dense / "config.json")["out_features"] if dense else 0,
         unit=unit,
     )
+
+
+def _padding(folder, stated):
+    """Returns the token id that stands for nothing.
+
+    Some models of the BERT family have XLM-R's tokenizer (multilingual E5),
+    whose padding is another id than `config.json` says.
+    """
+    told = read_json(folder / "tokenizer.json")
+    if padding := told.get("padding"):
+        return padding["pad_id"]
+    for token in told.get("added_tokens", ()):
+        if token["content"] in ("[PAD]", "<pad>"):
+            return token["id"]
+    return stated
 
 
 def base(data: Any) -> Bert | None:

@@ -43,12 +43,15 @@ class Labelled(NamedTuple):
     licence: str
 
 
-def inputs(texts: Sequence[str], data: Any) -> tuple[np.ndarray, dict]:
+def inputs(
+    texts: Sequence[str], data: Any, keep: bool = True
+) -> tuple[np.ndarray, dict]:
     """Turns texts into what the network is given.
 
     Args:
       texts: any, in any script; an empty one is a text, too.
       data: the config group; `encoder`, `size` and `tokens` matter.
+      keep: vectors in the cache, and take them from there.
 
     Returns:
       Inputs [M, size], and the settings that made them.
@@ -67,7 +70,8 @@ def inputs(texts: Sequence[str], data: Any) -> tuple[np.ndarray, dict]:
             f"data.size is {data.size}, but {data.encoder} reads 3 to "
             f"{sentence.load(data.encoder).length} tokens; choose of these."
         )
-    made, cut = encoder.padded(texts) if data.tokens else encoder.cached(texts)
+    vectors = encoder.cached if keep else encoder
+    made, cut = (encoder.padded if data.tokens else vectors)(texts)
     if made.shape[1] != data.size:
         raise UserError(
             f"data.size is {data.size}, but vectors of {data.encoder} have "
@@ -161,10 +165,14 @@ def read_file(path: pathlib.Path) -> Labelled:
     rows = _rows(path)
     for number, row in enumerate(rows, 1):
         for column in ("text", "label"):
-            if not isinstance(row.get(column), str):
+            told = row.get(column)
+            # An empty text is a text; an empty name is none.
+            if not isinstance(told, str) or (
+                column == "label" and not told.strip()
+            ):
                 raise UserError(
-                    f"{path}: entry {number} has no {column}; expected "
-                    f"{EXPECTED}."
+                    f"{path}: entry {number} has no {column} (as text); "
+                    f"expected {EXPECTED}."
                 )
     return Labelled(
         [row["text"] for row in rows],

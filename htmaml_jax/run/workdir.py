@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -86,8 +87,10 @@ def refuse_seen_classes(
     earlier = {"validation": ("train",), "test": ("train", "validation")}
 
     def bare(names):
-        # In a mixture a class is called "esc50: dog".
-        return {name.rpartition(": ")[2] for name in names}
+        # In a mixture a class is called "esc50: dog"; and readers differ in
+        # how they write one name.
+        names = (name.rpartition(": ")[2].lower() for name in names)
+        return {re.sub(r"[_ ]", "-", name) for name in names}
 
     for other in earlier.get(split, ()):
         both = sorted(bare(splits.get(split, ())) & bare(seen.get(other, ())))
