@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import pathlib
-import re
 
 import numpy as np
 import speed_tables
 import summary
+import wide_tables
 
 from htmaml_jax import files, results
 
@@ -50,7 +50,12 @@ def table(found: list[dict]) -> str:
             *("setting", "system", "seeds", what, *domains, "per seed"),
             *("htmaml minus it", "minutes", "parameters"),
         ]
-        lines = [f"**{name}**", "", _row(heads), _row(["---"] * len(heads))]
+        lines = [
+            f"**{name}**",
+            "",
+            wide_tables.row(heads),
+            wide_tables.row(["---"] * len(heads)),
+        ]
         said: list[str] = []
         for _, group in itertools.groupby(of_one, setting):
             rows = [list(g) for _, g in itertools.groupby(group, row)]
@@ -71,116 +76,6 @@ def table(found: list[dict]) -> str:
         lines += said
         tables.append("\n".join(lines))
     return "\n\n".join(tables)
-
-
-def wide_table(found: list[dict], pattern: str) -> str:
-    """Returns Markdown: one table for several benchmarks, a column each.
-
-    A cell is the mean over folds and seeds; the difference is paired over
-    the episodes of all benchmarks that a row and the `htmaml` of the same
-    variant, or the plain one, have in common. Where some systems have met
-    more folds than others do, rows of all of them with the folds of the
-    latter come first.
-
-    Args:
-      found: results.
-      pattern: of their benchmarks; its groups are column and fold.
-    """
-    names = [re.fullmatch(pattern, x["benchmark"]) for x in found]
-    sets = sorted({name[1] for name in names})
-    rows: dict[tuple, dict[tuple, list[dict]]] = {}
-    for name, x in zip(names, found, strict=True):
-        key = (x["way"], x["shot"], results.label(x))
-        episodes = tuple(x[name] for name in results.SAME)
-        place = (name[1], name[2], episodes)
-        rows.setdefault(key, {}).setdefault(place, []).append(x)
-    folded = any(name[2] for name in names)
-    heads = ["setting", "system", *["folds"] * folded, "seeds", *sets, "mean"]
-    heads += ["htmaml minus it", "minutes", "parameters"]
-    lines = [_row(heads), _row(["---"] * len(heads))]
-    for key, folds in _groups(rows):
-        one = next(iter(rows[key].values()))[0]
-        own = results.label(one | {"system": "htmaml"})
-        plain = rows.get((*key[:2], "htmaml"), {})
-        ours = rows.get((*key[:2], own), plain)
-        mine, theirs = (
-            {place: x for place, x in one.items() if place[1] in folds}
-            for one in (rows[key], ours)
-        )
-        told = [", ".join(sorted(filter(None, folds)))] if folded else []
-        apart = "" if ours is rows[key] else _apart(theirs, mine)
-        lines.append(_wide_row(key[2], mine, sets, told, apart))
-    return "\n".join(lines)
-
-
-def _groups(rows):
-    """Lists (key of a row, its folds), each as often as it is to be shown.
-
-    Those of one encoder are set side by side.
-    """
-
-    def reads(places):
-        return next(iter(places.values()))[0]["config"]["data"]["encoder"]
-
-    folds = {
-        key: frozenset(p[1] for p in places) for key, places in rows.items()
-    }
-    shown = []
-    for key, places in rows.items():
-        beside = {
-            folds[other]
-            for other, more in rows.items()
-            if other[:2] == key[:2] and reads(more) == reads(places)
-        }
-        for some in beside:
-            if some <= folds[key]:
-                group = (*key[:2], reads(places) == "ngrams", len(some))
-                shown.append((group, key, some))
-    shown.sort(key=lambda x: (x[0], sorted(map(str, x[2])), x[1]))
-    return [(key, some) for _, key, some in shown]
-
-
-def _apart(ours, places):
-    """Writes the mean difference over what both have met."""
-    each = [
-        np.mean([x["values"] for x in ours[place]], axis=0)
-        - np.mean([x["values"] for x in places[place]], axis=0)
-        for place in places
-        if place in ours
-    ]
-    if not each:
-        return ""
-    values = np.concatenate(each)
-    shown = results.unit(next(iter(places.values()))[0])
-    return shown.write(values.mean(), results.half_width(values), "+")
-
-
-def _wide_row(label, places, sets, told, apart):
-    every = [x for mine in places.values() for x in mine]
-    shown = results.unit(every[0])
-    means = []
-    for part in sets:
-        of_set = [
-            np.mean([x["mean"] for x in mine])
-            for (collection, *_), mine in places.items()
-            if collection == part
-        ]
-        means.append(np.mean(of_set) if of_set else None)
-    means.append(None if None in means else np.mean(means))
-    cells = (
-        results.setting(every[0]),
-        label,
-        *told,
-        ", ".join(sorted({str(x["seed"]) for x in every})),
-        *(
-            "" if x is None else f"{shown.factor * x:.{shown.places}f}"
-            for x in means
-        ),
-        apart,
-        f"{np.mean([x['train']['minutes'] for x in every]):.1f}",
-        f"{_parameters(every[0]['train']):,}",
-    )
-    return _row(cells)
 
 
 def _closest(rows):
@@ -229,16 +124,6 @@ def _recovered(rows):
     return ["", f"{said}; htmaml recovers {share:.0%} of it."]
 
 
-def _row(cells):
-    return f"| {' | '.join(cells)} |"
-
-
-def _parameters(train):
-    """Leaves out what tells classes apart in joint training alone."""
-    sizes = train["parameters"]
-    return sum(sizes.values()) - sizes.get("joint", 0)
-
-
 def _line(mine, base, domains):
     one = mine[0]
     shown = results.unit(one)
@@ -267,9 +152,9 @@ def _line(mine, base, domains):
         ),
         apart,
         f"{np.mean([t['minutes'] for t in train]):.0f}",
-        f"{_parameters(train[0]):,}",
+        f"{wide_tables.parameters(train[0]):,}",
     )
-    return _row(cells)
+    return wide_tables.row(cells)
 
 
 def fill(page: str, folder: pathlib.Path) -> str:
@@ -283,7 +168,12 @@ def fill(page: str, folder: pathlib.Path) -> str:
     tables = {
         "summary": summary.table(found, TOGETHER),
         "results": table(parts["results"]),
-        **{n: wide_table(parts[n], TOGETHER[n]) for n in TOGETHER if parts[n]},
+        **{
+            n: wide_tables.table(parts[n], TOGETHER[n])
+            for n in TOGETHER
+            if parts[n]
+        },
+        "scope": wide_tables.scope(found),
         "speed": speed_tables.workloads([files.read_json(x) for x in speed]),
     }
     for name in ("cost", "growth", "memory"):

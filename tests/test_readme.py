@@ -143,6 +143,7 @@ def _rows(table):
 def test_folds_become_one_table():
     """Cells are means over folds, differences pair what both have met."""
     import tables
+    import wide_tables
 
     found = [
         _result("htmaml", "intent-liu-fold1", 0, [0.5, 0.7]),
@@ -151,7 +152,7 @@ def test_folds_become_one_table():
         _result("htmaml", "intent-hwu64-fold1", 0, [0.4, 0.4]),
         _result("maml", "intent-liu-fold1", 0, [0.5, 0.6]),
     ]
-    text = tables.wide_table(found, tables.TOGETHER["intents"])
+    text = wide_tables.table(found, tables.TOGETHER["intents"])
     _, _, first, maml, ours = _rows(text)
     # What both have met comes first, then all that HT-MAML has.
     assert first[2:7] == ["htmaml", "1", "0, 1", "40.00", "70.00"]
@@ -162,7 +163,7 @@ def test_folds_become_one_table():
     assert maml[8].startswith("+15.00 ±")
     # Other features of one fold are rows among themselves.
     found.append(_result("maml", "intent-liu-fold2", 0, [0.5, 0.5], "x", "b"))
-    rows = _rows(tables.wide_table(found, tables.TOGETHER["intents"]))
+    rows = _rows(wide_tables.table(found, tables.TOGETHER["intents"]))
     assert [row[2:4] for row in rows[2:]] == [
         ["maml+x", "2"],
         ["htmaml", "1"],
@@ -171,8 +172,23 @@ def test_folds_become_one_table():
     ]
 
 
+def test_out_of_scope_is_averaged_over_folds():
+    import wide_tables
+
+    found = []
+    for fold, score in ((1, 0.9), (2, 0.8)):
+        x = _result("maml", f"intent-clinc150-fold{fold}", 0, [0.5, 0.7])
+        x["config"]["data"]["fold"] = fold
+        both = {"probability": {"mean": score}, "logit": {"mean": score / 2}}
+        found.append(x | {"out_of_scope": {"auroc": both}})
+    found.append(_result("maml", "hate-ar", 0, [0.5, 0.7]))
+    *_, only = _rows(wide_tables.scope(found))
+    assert only[1:6] == ["5-way 1-shot", "maml", "1, 2", "85.0", "42.5"]
+
+
 def test_ways_to_be_judged_are_compared_with_their_like():
     import tables
+    import wide_tables
 
     found = [
         _result("htmaml", "hate-ar", 0, [0.5, 0.7]),
@@ -181,7 +197,7 @@ def test_ways_to_be_judged_are_compared_with_their_like():
         _result("maml", "hate-ar", 0, [0.1, 0.3], "zero-shot"),
         _result("htmaml", "hatecheck-it", 0, [0.5, 0.7]),
     ]
-    text = tables.wide_table(found, tables.TOGETHER["hate"])
+    text = wide_tables.table(found, tables.TOGETHER["hate"])
     heads, _, ours, zero, few, rival = _rows(text)
     assert heads[2:7] == ["system", "seeds", "hate-ar", "hatecheck-it", "mean"]
     assert ours[2:8] == ["htmaml", "0", "60.00", "60.00", "60.00", ""]
