@@ -20,12 +20,14 @@ fold() {
 # All labels of a set at once, by a model of another fold, also with the names
 # of labels among the examples: SET FOLD SYSTEM VARIANT OTHER WAY
 whole() {
-    local run=runs/intent-$1-fold$2-$3-s0 system=${3%%+*} change= mark names
+    local run=runs/intent-$1-fold$2-$3-s0 system=${3%%+*} change= mark
+    local how names shot
     [[ $3 == *:* ]] && change=,${3#*:} && run=${run%%:*}-s0
-    for names in False True; do
+    for how in "False 5" "False 10" "True 5" "True 10"; do
+        read -r names shot <<< "$how"
         mark=$4
-        [ $names = True ] && mark=$4+names
-        compgen -G "results/intent-$5-all/$system+$mark-$6w*.json" \
+        [ "$names" = True ] && mark=$4+names
+        compgen -G "results/intent-$5-all/$system+$mark-$6w${shot}s-*.json" \
             > /dev/null && continue
         exec 7> "$run.lock"
         flock --nonblock 7 || return 0
@@ -35,8 +37,8 @@ whole() {
             "configs/intent.py:data.name=$1,data.fold=$2,system=$system$change"
         python -m htmaml_jax.evaluate "$run" --variant "$mark" --out results \
             --config.data.name="$5" --config.data.fold=0 \
-            --config.data.label_names=$names --config.eval.split=test \
-            --config.eval.way="$6" --config.eval.shot=5 \
+            --config.data.label_names="$names" --config.eval.split=test \
+            --config.eval.way="$6" --config.eval.shot="$shot" \
             --config.eval.query=10 --config.eval.episodes=20
     done
 }
