@@ -11,8 +11,8 @@ Rivals    python -m htmaml_jax.train --config configs/hate.py:system=hatemaml
           Others to judge on: evaluate RUN --config.eval.domain=hate-hi
 Hardware  CPU, 2 cores, AMD EPYC
 Minutes   3 for 300 steps of hatemaml, beside other runs
-Result    HT-MAML, seed 0, macro-F1: Arabic 54.0, Hindi 63.8 with 16 texts a
-          class; HateMAML 56.0, 63.3. Zero-shot and others: results/README.md
+Result    HT-MAML, seed 0, data.size=256, macro-F1: Arabic 54.0, Hindi 63.8 with
+          16 texts a class; HateMAML 56.0, 63.3; others: results/README.md
 """
 
 from htmaml_jax import config
@@ -23,7 +23,7 @@ FULL = {"train.steps": 10000, "train.tasks": 32, "data.limit": 20000}
 def get_config(arg=None):
     """Returns the config; `arg` is the text after the colon."""
     c = config.default()
-    c.data.update(name="hate", encoder="ngrams", size=256, limit=4000)
+    c.data.update(name="hate", encoder="ngrams", size=512, limit=4000)
     c.data.update(train="en+de+pt+zh+id+mr", validation="fr")
     c.data.test = "ar+hi+hatecheck-nl+hatecheck-it+hatecheck-pl+hatecheck-es"
     c.data.update(way=2, shot=16, query=16)
