@@ -30,7 +30,7 @@ SERIES="best latest" SHOTS="1 5" first $sounds esc50-animals
 SHOTS="1 5" rows $sounds esc50-animals htmaml protonet maml tapt mmaml \
     htmaml+no-mix:outer.mix=0.0
 for SEEDS in 1 2; do
-    SERIES="best latest" SHOTS="1 5" first $sounds esc50-animals
+    SHOTS="1 5" first $sounds esc50-animals
     SHOTS="1 5" rows $sounds esc50-animals htmaml protonet
 done
 for SEEDS in 0 1 2; do
