@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny_volumes
 
-from htmaml_jax import adapt, evaluate, slices, starts, train
+from htmaml_jax import adapt, evaluate, results, slices, starts, train
 from htmaml_jax.data import find, sources
 from htmaml_jax.episode import Batch, Episode
 
@@ -33,6 +33,11 @@ def test_results_tell_structures_and_volumes_apart(run):
     (one,) = told["by_structure"].values()
     assert one["unit"] == "mm"
     assert one["answers"] == found["episodes"] * found["query"] == 24
+    # As many as there are volumes, not tasks.
+    half = results.half_width(
+        np.array(list(results.by_volume([found]).values()))
+    )
+    assert found["ci95"] == pytest.approx(half, abs=1e-4)
     # Dice of the same answers, from the compiled step and from the library.
     weights = {k: v["dice"] for k, v in one["volumes"].items()}
     data = evaluate.restore(run)[2]
