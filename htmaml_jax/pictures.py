@@ -260,7 +260,13 @@ def embeddings(
             axes.scatter(*flat[mine].T, s=14, label=kind or "tasks")
         if len(names) <= _NAMED:
             for place, name in zip(flat, names, strict=False):
-                axes.annotate(_short(name), place, fontsize=5)
+                axes.annotate(
+                    _short(name),
+                    place,
+                    xytext=(4, 4),
+                    textcoords="offset points",
+                    fontsize=7,
+                )
         if len(set(kinds)) <= 20:
             axes.legend(fontsize=7, framealpha=0.5)
         axes.set_title(title)
