@@ -133,7 +133,9 @@ def _class_folders(
             f"{root}: {others[0]} lies beside train, validation and test; "
             "move it into one of them or elsewhere."
         )
-    found = {split: _folders(root / split) for split in splits}
+    found = {
+        split: _folders(root / split) for split in _SPLITS if split in splits
+    }
     home = {}
     for split, some in found.items():
         for folder in some:

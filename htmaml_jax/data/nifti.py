@@ -28,6 +28,8 @@ _DAMAGE = (
     nibabel.spatialimages.HeaderDataError,
     nibabel.wrapstruct.WrapStructError,
 )
+# Other codes than these and that of mm mean nothing.
+_UNITS = {1: "meter", 3: "micron"}
 _GZIP = b"\x1f\x8b"
 _LONG = 540  # bytes of the header of NIfTI-2; it begins with that number
 
@@ -79,7 +81,7 @@ def read(data: bytes, name: str) -> Volume:
         size = kind.header_class.template_dtype.itemsize
         header = kind.header_class(plain[:size], check=False)
         sizes = np.asarray(header["pixdim"][1:4], float)
-        unit = header.get_xyzt_units()[0]
+        unit = int(header["xyzt_units"]) % 8
     except _DAMAGE as error:
         said = " ".join(str(error).split())
         raise UserError(
@@ -106,9 +108,9 @@ def read(data: bytes, name: str) -> Volume:
             f"{name} has a voxel spacing of {sizes.tolist()}; each must be "
             "positive, and its affine invertible. Correct its header."
         )
-    if unit not in ("mm", "unknown"):
+    if unit in _UNITS:
         raise UserError(
-            f"{name} counts space in units of a {unit}; write it in mm."
+            f"{name} counts space in units of a {_UNITS[unit]}; write it in mm."
         )
     if not np.isfinite(values).all():
         count = int((~np.isfinite(values)).sum())
