@@ -88,6 +88,7 @@ def test_operations_of_a_convolution():
     assert cases.operations(case) == 2 * (support + query)
 
 
+@pytest.mark.slow
 def test_one_command_writes_the_record(tmp_path, capsys):
     sizes = ["tasks=2", "shape=6", "width=4", "steps=1"]
     speed.main(

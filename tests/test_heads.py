@@ -92,6 +92,7 @@ def test_training_may_be_joint_before_it_is_meta(tiny_table, system):
     assert before["base"] > 0 and after["base"] > 0
 
 
+@pytest.mark.slow
 def test_schedules_begin_where_joint_training_ends(tiny_table):
     """MAML++ weighs its steps by how far training on tasks has come."""
     changes = {"outer__augment__blend": 0.0}

@@ -74,6 +74,7 @@ def assert_close(ours, theirs, tolerance):
 
 
 # A compilation costs a second, so examples are few and the same every time.
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None, derandomize=True, database=None)
 @example(((5, 6), (3, 3), (2, 2), "SAME", 2, "auto"))
 @example(((4, 2, 6), (3, 3, 3), (1, 1, 1), "SAME", 2, "blocks"))

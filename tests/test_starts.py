@@ -99,6 +99,7 @@ def test_what_a_start_has_met_is_remembered(clips, first, tmp_path):
         evaluate.evaluate(run, "latest", where)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [0, 3])
 def test_tuning_is_adam_on_the_support_set(batch):
     """Against a loop by hand, whose examples take turns."""
@@ -136,6 +137,7 @@ def test_tuning_is_adam_on_the_support_set(batch):
     )
 
 
+@pytest.mark.slow
 def test_tuning_shows_some_of_every_class(monkeypatch):
     """Examples of a class stand together; a step must not see one alone."""
     seen = []
