@@ -31,8 +31,8 @@ class Windows(NamedTuple):
 
 
 def _starts(count: int, size: int) -> list[int]:
-    """Returns the first samples of windows, of what is longer than one."""
-    return [*range(0, count - size, max(size // 2, 1)), count - size]
+    """Returns the first samples of windows; the last ends with the wave."""
+    return [*range(0, count - size, max(size // 2, 1)), max(count - size, 0)]
 
 
 def _power(piece: np.ndarray) -> float:
@@ -83,7 +83,7 @@ def listen(path: str | os.PathLike, front: audio.FrontEnd) -> Windows:
       UserError: the file cannot be used.
     """
     wave, size = audio.load_clip(path, front), front.samples
-    starts = _starts(len(wave), size) if len(wave) > size else [0]
+    starts = _starts(len(wave), size)
     pieces = [wave[i : i + size] for i in starts]
     power = np.maximum([_power(x) for x in pieces], 1e-12)
     return Windows(
