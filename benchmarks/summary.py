@@ -78,18 +78,18 @@ def _counts(x):
 def _row(place, ours, rivals):
     one = next(iter(ours.values()))[0]
     shown = results.unit(one)
-    best = max(rivals, key=lambda n: shown.better * _values(rivals[n]).mean())
+    best = max(rivals, key=lambda n: shown.better * values(rivals[n]).mean())
 
     def cell(met):
-        values = _values(met)
-        half = results.half_width(values)
+        each = values(met)
+        half = results.half_width(each)
         if len(met) == 1:
             half = results.interval(*met.values())
-        written = shown.write(values.mean(), half)
+        written = shown.write(each.mean(), half)
         seeds = min(len(x) for x in met.values())
         return f"{written} ({seeds})"
 
-    apart = _values(ours) - _values(rivals[best])
+    apart = values(ours) - values(rivals[best])
     difference = apart.mean(), results.half_width(apart)
     if len(ours) == 1:
         difference = results.difference(*ours.values(), *rivals[best].values())
@@ -105,7 +105,7 @@ def _row(place, ours, rivals):
     return f"| {' | '.join(cells)} |"
 
 
-def _values(met):
+def values(met: dict[tuple, list[dict]]) -> np.ndarray:
     """Joins the episodes [n] of all benchmarks, averaged over seeds."""
     each = [
         np.mean([x["values"] for x in met[place]], axis=0)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
+import summary
 
 from htmaml_jax import results
 
@@ -79,15 +80,11 @@ def _groups(rows):
 
 def _apart(ours, places):
     """Writes the mean difference over what both have met."""
-    each = [
-        np.mean([x["values"] for x in ours[place]], axis=0)
-        - np.mean([x["values"] for x in places[place]], axis=0)
-        for place in places
-        if place in ours
-    ]
-    if not each:
+    common = places.keys() & ours.keys()
+    if not common:
         return ""
-    values = np.concatenate(each)
+    both = [{place: x[place] for place in common} for x in (ours, places)]
+    values = summary.values(both[0]) - summary.values(both[1])
     shown = results.unit(next(iter(places.values()))[0])
     return shown.write(values.mean(), results.half_width(values), "+")
 
