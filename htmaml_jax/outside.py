@@ -37,8 +37,8 @@ def judge(
     """Tells queries from `table.outside` in a source's first episodes.
 
     A query counts as known by its largest probability (Hendrycks and Gimpel,
-    ICLR 2017), or by its largest logit; of heads from prototypes that is a
-    negative squared distance, but for what all classes share.
+    ICLR 2017), or by its largest logit; of heads from prototypes that is the
+    negative squared distance to the nearest one.
 
     Returns:
       {"texts", "episodes", "auroc": {score: {"mean", "ci95"}}}.

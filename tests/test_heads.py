@@ -13,6 +13,7 @@ from test_systems import WAY
 from htmaml_jax import systems
 from htmaml_jax.data import draw, sources
 from htmaml_jax.episode import Batch
+from htmaml_jax.run import look
 
 
 def tasks_of(table, fields, count):
@@ -146,3 +147,9 @@ def test_a_head_of_prototypes_is_made_of_transformed_features(sharpness):
     # Distances but for what is the same for all classes.
     centred = (x - x.mean(1, keepdims=True) for x in (logits, apart))
     np.testing.assert_allclose(*centred, rtol=1e-4, atol=1e-4)
+    # What is compared between queries is the distances themselves.
+    task = jax.tree.map(lambda x: x[None], episode._replace(query=support))
+    compare = look.make_comparison(learner, lambda *_: task)
+    both = compare(meta, None, None, support.inputs[:3])
+    for found, wanted in zip(both, (apart, apart[:3]), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)

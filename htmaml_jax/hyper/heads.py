@@ -69,10 +69,22 @@ def sharpened(head: Any, sharpness: float) -> Any:
       head: {"kernel": [F, N], "bias": [N]} of squared distances.
       sharpness: 0 leaves the sum.
     """
-    if not sharpness:
-        return head
-    factor = sharpness / head["kernel"].shape[0]
+    factor = _factor(head["kernel"].shape[0], sharpness)
     return jax.tree.map(lambda x: factor * x, head)
+
+
+def left_out(features: jax.Array, sharpness: float) -> jax.Array:
+    """Returns what logits of `prototypes` lack: |f|^2 of features [Q, F].
+
+    All classes share it, so that no probability asks for it; but only without
+    it are logits -|f - c_k|^2, which other queries' can be compared with.
+    """
+    factor = _factor(features.shape[-1], sharpness)
+    return factor * jnp.sum(features**2, axis=-1)
+
+
+def _factor(features, sharpness):
+    return sharpness / features if sharpness else 1.0
 
 
 def contrast(

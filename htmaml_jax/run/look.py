@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from htmaml_jax.episode import Episode
+from htmaml_jax import fillings
+from htmaml_jax.episode import Batch, Episode
+from htmaml_jax.hyper import heads
 from htmaml_jax.learner import Learner
 
 
@@ -60,14 +62,24 @@ def make_comparison(
     """Compiles (meta, shared, pieces, others) -> logits of both.
 
     Those [Q, N] of the queries of one task, and those [O, N] of other inputs
-    [O, ...], by the network that was adapted to the task.
+    [O, ...], by the network that was adapted to the task; of heads from
+    prototypes they are negative squared distances, see `heads.left_out`.
     """
+    sharpness = learner.config.hyper.sharpness
+
+    def answers(adapted, inputs):
+        logits = learner.predict(adapted, inputs)
+        if not fillings.makes_head(learner.config):
+            return logits
+        batch = Batch(inputs, None, jnp.ones(len(inputs)))
+        features = learner.features(adapted.params, batch)
+        return logits - heads.left_out(features, sharpness)[:, None]
 
     def compare(meta, shared, pieces, others):
         episode = jax.tree.map(lambda x: x[0], episodes(shared, pieces))
         adapted = learner.adapt(meta, episode.support, episode.domain)
-        inside = learner.predict(adapted, episode.query.inputs)
-        return inside, learner.predict(adapted, others)
+        inside = answers(adapted, episode.query.inputs)
+        return inside, answers(adapted, others)
 
     return jax.jit(compare)
 
