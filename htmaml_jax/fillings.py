@@ -32,7 +32,8 @@ def body(config: Any, bert: Bert | None = None) -> nn.Module:
     if net.kind == "mlp":
         return DenseBody(net.width, net.blocks)
     if net.kind == "ngrams":
-        return NgramBody(BUCKETS, 256, net.width, net.blocks)
+        size = 256
+        return NgramBody(BUCKETS, size, net.width, net.blocks, net.context)
     if net.kind == "sentence":
         return SentenceBody(bert, net.width, net.blocks)
     if net.kind == "vector":

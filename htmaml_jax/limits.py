@@ -101,6 +101,10 @@ def _check_slots(config):
             "net.length is for net.kind=conv; set it to 0.0",
         ),
         (
+            net.context and net.kind != "ngrams",
+            "net.context is for net.kind=ngrams; set it to 0",
+        ),
+        (
             (net.residual or net.norm == "instance") and net.kind != "unet",
             "net.residual and net.norm=instance are for net.kind=unet",
         ),

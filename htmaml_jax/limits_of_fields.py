@@ -51,7 +51,7 @@ run.devices outer.decay hyper.scale hyper.move_penalty outer.augment.gain
 pretrain.decay pretrain.gain outer.augment.noise data.spacing eval.tolerance
 outer.auxiliary outer.exchange.weight outer.exchange.layer outer.shuffle
 outer.mix data.limit eval.finetune eval.finetune_batch hyper.sharpness
-inner.unroll net.length
+inner.unroll net.length net.context
 """
 _SHARES = """
 outer.warmup outer.floor outer.second_from outer.joint_until outer.augment.roll

@@ -24,7 +24,13 @@ from htmaml_jax.run import workdir as workdirs
 _ALIKE = {
     "pictures": ("data.channels", "net.blocks", "embed.width"),
     "volumes": ("net.blocks", "embed.width"),
-    "ngrams": ("net.kind", "net.width", "net.blocks", "data.size"),
+    "ngrams": (
+        "net.kind",
+        "net.width",
+        "net.blocks",
+        "net.context",
+        "data.size",
+    ),
 }
 
 

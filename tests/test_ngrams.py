@@ -60,6 +60,30 @@ def test_padding_and_order_change_nothing():
     np.testing.assert_array_equal(grads["table"]["embedding"][0], 0)
 
 
+def test_windows_know_the_order_of_words():
+    body, bag = (NgramBody(BUCKETS, 16, 8, 1, n) for n in (16, 0))
+    texts = ["wo ist meine karte jetzt", "karte jetzt wo ist meine", "", "wo"]
+    short, long = (ngrams.inputs(texts, n)[0] for n in (83, 160))
+    params = body.init(jax.random.key(0), short)["params"]
+    plain = {k: x for k, x in params.items() if k != "windows"}
+    np.testing.assert_array_equal(
+        body.apply({"params": params}, short),
+        bag.apply({"params": plain}, short),
+    )
+    back = params["windows"]["dense_back"]
+    back["kernel"] = jax.random.normal(jax.random.key(1), (8, 16))
+    one, two = (body.apply({"params": params}, x) for x in (short, long))
+    np.testing.assert_allclose(one, two, atol=1e-5)
+    assert np.abs(one[0] - one[1]).max() > 0.01
+    # No text says nothing, and what is behind it is no part of it.
+    np.testing.assert_allclose(one[2], bag.apply({"params": plain}, short)[2])
+    grads = jax.grad(lambda p: jnp.sum(body.apply({"params": p}, short)[:, 0]))(
+        params
+    )
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
+    assert np.abs(grads["windows"]["dense"]["kernel"]).max() > 0
+
+
 def test_leaving_n_grams_out():
     ids = jnp.arange(1, 401, dtype=jnp.int32).reshape(4, 100)
     side = Batch(ids, jnp.arange(4), jnp.ones(4))
