@@ -138,6 +138,7 @@ def test_the_size_of_vectors_is_checked(own, encoder):
             "data.name=liu,data.encoder=x,net.kind=vector,net.length=4.0",
             ("net.length is for net.kind=conv",),
         ),
+        ("net.context=16", ("net.context is for net.kind=ngrams",)),
     ],
 )
 def test_configs_that_cannot_work(text, words):
