@@ -202,3 +202,14 @@ def test_hate_speech_is_judged_in_every_language(fakes, monkeypatch):
     # HateCheck has nothing that could be support.
     assert len(zero) == 6 and len(judged) == 8
     assert all("--config.eval.split=test" in x for x in judged)
+
+
+def test_a_variant_on_hate_speech_bears_its_name(fakes, monkeypatch):
+    fakes("python", "")
+    monkeypatch.setenv("SUPPORTS", "own")
+    spec = "hatemaml+near:hyper.head=prototype"
+    assert run(BENCHMARKS / "hate.sh", spec).returncode == 0
+    train, *judged = calls("python")
+    wanted = "configs/hate.py:system=hatemaml,seed=0,hyper.head=prototype"
+    assert train[-1] == wanted
+    assert all(x[x.index("--variant") + 1] == "near" for x in judged)
