@@ -62,6 +62,15 @@ whole banking77 1 "$frozen" frozen hwu64 64
 whole banking77 1 htmaml from-banking77 hwu64 64
 whole hwu64 1 "$frozen" frozen banking77 77
 whole hwu64 1 htmaml from-hwu64 banking77 77
+# The encoder itself in the base network, beside its vectors with as many
+# updates.
+beside() {
+    SHOTS=1 EPISODES=200 JUDGE="--benchmark intent-encoder" \
+        benchmarks/compare.sh "$1" intent-encoder "$2"
+}
+beside configs/intent.py \
+    htmaml+vectors:outer.rate=1e-3,train.steps=100,train.tasks=4
+beside configs/sentence.py htmaml
 # The n-gram network, which needs no encoder.
 words=()
 for system in prototype protonet htmaml $rivals; do
