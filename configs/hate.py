@@ -46,6 +46,7 @@ def tune(c):
         c.inner.over = "(?!body/(table|weights)).*"
     if c.system == "htmaml":
         c.outer.domain_query = "both"
+        c.hyper.head = "prototype"
         c.hyper.rules = (
             ("body/.*dense.*kernel", "lowrank(4)"),
             ("body/.*norm.*", "affine"),
