@@ -180,7 +180,7 @@ def evaluate(
         "inductive": not judged.transductive,
         "episodes": len(values),
         **results.summary(values),
-        "ci95": round(results.interval([{"values": values, **more}]), 5),
+        "ci95": results.rounded(results.interval([{"values": values, **more}])),
         "by_domain": {
             name: results.summary(values[mine])
             for name, mine in of.items()

@@ -27,11 +27,16 @@ def half_width(values: np.ndarray) -> float:
     return float(within * np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
-def summary(values: np.ndarray) -> dict[str, float]:
-    """Returns {"mean", "ci95"} of the metric of test episodes."""
+def rounded(half: float) -> float | None:
+    """Returns half an interval for a JSON, which knows no NaN."""
+    return round(half, 5) if np.isfinite(half) else None
+
+
+def summary(values: np.ndarray) -> dict[str, float | None]:
+    """Returns {"mean", "ci95"} of the metric; one episode has no interval."""
     return {
         "mean": round(float(values.mean()), 5),
-        "ci95": round(half_width(values), 5),
+        "ci95": rounded(half_width(values)),
     }
 
 
@@ -65,10 +70,12 @@ class Unit(NamedTuple):
     better: int
     way: int
 
-    def write(self, mean: float, half: float, plus: str = "") -> str:
+    def write(self, mean: float, half: float | None, plus: str = "") -> str:
         """Writes a mean and half its interval; `plus` "+" for differences."""
-        mean, half = self.factor * mean, self.factor * half
-        return f"{mean:{plus}.{self.places}f} ± {half:.{self.places}f}"
+        text = f"{self.factor * mean:{plus}.{self.places}f}"
+        if half is None or not np.isfinite(half):
+            return f"{text} ± ?"
+        return f"{text} ± {self.factor * half:.{self.places}f}"
 
 
 UNITS = {

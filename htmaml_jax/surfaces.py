@@ -144,6 +144,6 @@ def _mean(values):
 
 def _summary(values):
     there = np.array([v for v in values if v is not None])
-    if len(there) < 2:
-        return {"mean": _mean(values), "ci95": None}
+    if not len(there):
+        return {"mean": None, "ci95": None}
     return results.summary(there)

@@ -100,6 +100,17 @@ def test_paired_difference_averages_seeds_first():
     assert half == pytest.approx(4.302653 * deviation / 3**0.5)
 
 
+def test_one_episode_has_no_interval():
+    """And JSON has no NaN."""
+    found = results.summary(np.array([0.5]))
+    assert found == {"mean": 0.5, "ci95": None}
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    shown = results.UNITS["accuracy"]
+    assert shown.write(0.5, None) == "50.00 ± ?"
+    assert shown.write(0.5, results.half_width(np.ones(1)), "+") == "+50.00 ± ?"
+    assert shown.write(0.5, 0.0) == "50.00 ± 0.00"
+
+
 def test_differences_of_volumes_count_each_volume_once():
     def result(values, **dice):
         volumes = {name: {"dice": x} for name, x in dice.items()}
