@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-from htmaml_jax import results
+from htmaml_jax import results, transfer
 
 ORACLES = ("multi-maml",)  # are told what the others must find out
 HEADS = (
@@ -66,8 +66,9 @@ def part_of(benchmark: str, together: dict[str, str]) -> str:
 
 def judged(variant: str) -> str:
     """Returns what of a variant says how it was judged: "tuned100", or ""."""
-    parts = variant.split("+")
-    return "+".join(x for x in parts if x.startswith(("tuned", "bent")))
+    ways = ("tuned", "bent", *transfer.VARIANTS.values())
+    parts = (x for x in variant.split("+") if x.startswith(ways))
+    return "+".join(x for x in parts if x != "default")
 
 
 def _counts(x):

@@ -16,7 +16,8 @@ def table(found: list[dict], pattern: str) -> str:
 
     A cell is the mean over folds and seeds; the difference is paired over
     the episodes of all benchmarks that a row and the `htmaml` of the same
-    variant, or the plain one, have in common. Where some systems have met
+    variant, or of what of it says how it was judged, or the plain one have in
+    common. Where some systems have met
     more folds than others do, rows of all of them with the folds of the
     latter come first.
 
@@ -38,9 +39,13 @@ def table(found: list[dict], pattern: str) -> str:
     lines = [row(heads), row(["---"] * len(heads))]
     for key, folds in _groups(rows):
         one = next(iter(rows[key].values()))[0]
-        own = results.label(one | {"system": "htmaml"})
-        plain = rows.get((*key[:2], "htmaml"), {})
-        ours = rows.get((*key[:2], own), plain)
+        how = summary.judged(one["variant"]) or "default"
+        labels = [
+            results.label(one | {"system": "htmaml", "variant": variant})
+            for variant in (one["variant"], how, "default")
+        ]
+        known = (rows.get((*key[:2], label)) for label in labels)
+        ours = next(filter(None, known), {})
         mine, theirs = (
             {place: x for place, x in one.items() if place[1] in folds}
             for one in (rows[key], ours)

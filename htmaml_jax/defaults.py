@@ -48,7 +48,7 @@ FIELDS: dict[str, Any] = {
         "width": 32,
         "grow": 1,  # of conv: times the channels, in each block from the third
         "blocks": 4,  # of a U-Net: resolutions
-        "context": 0,  # of ngrams: of a window of its convolution; 0: none
+        "context": 0,  # n-grams in a window of a convolution; 0: none
         "down": "pool",  # pool | stem | stride
         "norm": "group",  # group | instance | support | none
         "residual": False,  # of a U-Net: blocks add to what they are given

@@ -32,8 +32,7 @@ def body(config: Any, bert: Bert | None = None) -> nn.Module:
     if net.kind == "mlp":
         return DenseBody(net.width, net.blocks)
     if net.kind == "ngrams":
-        size = 256
-        return NgramBody(BUCKETS, size, net.width, net.blocks, net.context)
+        return NgramBody(BUCKETS, 256, net.width, net.blocks, net.context)
     if net.kind == "sentence":
         return SentenceBody(bert, net.width, net.blocks)
     if net.kind == "vector":

@@ -115,7 +115,8 @@ def base(meta: Any, config: Any) -> Any:
             "hyper.kind=domain, none to start from."
         )
     found, own = found["base"], meta["base"]
-    same = all(old.net[x] == config.net[x] for x in ("norm", "length"))
+    alike = ("norm", "length", "context")
+    same = all(old.net[x] == config.net[x] for x in alike)
     plain, wanted = (
         {k: x for k, x in net["body"].items() if not k.startswith(unet.COARSE)}
         for net in (found, own)
@@ -125,11 +126,11 @@ def base(meta: Any, config: Any) -> Any:
             f"net.pretrained {place} has another network (net.kind="
             f"{old.net.kind}, width={old.net.width}, blocks={old.net.blocks}, "
             f"down={old.net.down}, norm={old.net.norm}, "
-            f"residual={old.net.residual}, length={old.net.length}); make "
-            "net.* and the inputs alike."
+            f"residual={old.net.residual}, length={old.net.length}, "
+            f"context={old.net.context}); make net.* and the inputs alike."
         )
-    alike = shapes(found["head"]) == shapes(own["head"])
-    head = (found if alike else own)["head"]
+    fits = shapes(found["head"]) == shapes(own["head"])
+    head = (found if fits else own)["head"]
     return {**meta, "base": {"body": own["body"] | plain, "head": head}}
 
 

@@ -212,4 +212,5 @@ def test_a_variant_on_hate_speech_bears_its_name(fakes, monkeypatch):
     train, *judged = calls("python")
     wanted = "configs/hate.py:system=hatemaml,seed=0,hyper.head=prototype"
     assert train[-1] == wanted
+    assert len(judged) == 2
     assert all(x[x.index("--variant") + 1] == "near" for x in judged)

@@ -12,6 +12,7 @@ from test_config import parsed, refused
 from htmaml_jax import adapt, cli, config, evaluate, limits, train
 from htmaml_jax.data import draw, find, ngrams
 from htmaml_jax.episode import Batch, Episode
+from htmaml_jax.errors import UserError
 from htmaml_jax.nets.ngrams import BUCKETS, NgramBody
 from htmaml_jax.outer.augment import Strengths, augment
 
@@ -75,8 +76,17 @@ def test_windows_know_the_order_of_words():
     one, two = (body.apply({"params": params}, x) for x in (short, long))
     np.testing.assert_allclose(one, two, atol=1e-5)
     assert np.abs(one[0] - one[1]).max() > 0.01
-    # No text says nothing, and what is behind it is no part of it.
+    # No text says nothing, and what is behind a text is no part of it.
     np.testing.assert_allclose(one[2], bag.apply({"params": plain}, short)[2])
+    near, far = (ngrams.inputs(["wo"], n)[0] for n in (16, 160))
+    one, two = (body.apply({"params": params}, x) for x in (near, far))
+    np.testing.assert_allclose(one, two, atol=1e-5)
+    assert np.abs(one - bag.apply({"params": plain}, near)).max() > 0.01
+    # Windows are read with their neighbours.
+    row = jnp.arange(1, 65)[None]
+    moved = jnp.concatenate([row[:, 16:32], row[:, :16], row[:, 32:]], axis=1)
+    one, two = (body.apply({"params": params}, x) for x in (row, moved))
+    assert np.abs(one - two).max() > 0.01
     grads = jax.grad(lambda p: jnp.sum(body.apply({"params": p}, short)[:, 0]))(
         params
     )
@@ -168,6 +178,18 @@ def test_a_run_through_the_doors(own, tmp_path):
     guesses = model.adapt(few).predict(["卡在", "بطاقتي", "", "x" * 10_000])
     assert [g.name for g in guesses][:2] == ["card", "where"]
     assert all(np.isfinite(g.probability) for g in guesses)
+
+
+@pytest.mark.slow
+def test_windows_through_the_doors(own, tmp_path):
+    """Of another size they are another network, of the same shapes."""
+    fields = {"net.context": 16, "train.steps": 2}
+    train.main(arguments(own, tmp_path / "run", **fields))
+    _, meta, _ = evaluate.restore(tmp_path / "run")
+    assert set(meta["inner"]["alpha"]["body"]) == {"vector", "windows"}
+    fields |= {"net.pretrained": tmp_path / "run", "net.context": 8}
+    with pytest.raises(UserError, match="another network .*context=16"):
+        train.main(arguments(own, tmp_path / "other", **fields))
 
 
 def test_the_config_knows_both_encoders():

@@ -74,10 +74,11 @@ def sharpened(head: Any, sharpness: float) -> Any:
 
 
 def left_out(features: jax.Array, sharpness: float) -> jax.Array:
-    """Returns what logits of `prototypes` lack: |f|^2 of features [Q, F].
+    """Returns [Q], what is to be taken from logits of `prototypes`.
 
-    All classes share it, so that no probability asks for it; but only without
-    it are logits -|f - c_k|^2, which other queries' can be compared with.
+    |f|^2 of features [Q, F], so that they become -|f - c_k|^2 and those of
+    different queries can be compared. No probability depends on it, as all
+    classes share it.
     """
     factor = _factor(features.shape[-1], sharpness)
     return factor * jnp.sum(features**2, axis=-1)

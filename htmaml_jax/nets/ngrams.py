@@ -25,8 +25,8 @@ class NgramBody(nn.Module):
       dim: numbers per n-gram.
       width: units inside each residual layer.
       layers: number of them.
-      context: n-grams of a window of `Windows`, about a word has twenty; 0
-        for the bag alone, which knows no order of words.
+      context: n-grams in a window of `Windows`, where a word has about
+        twenty; 0 for the bag alone, which knows no order of words.
     """
 
     buckets: int

@@ -63,7 +63,8 @@ def make_comparison(
 
     Those [Q, N] of the queries of one task, and those [O, N] of other inputs
     [O, ...], by the network that was adapted to the task; of heads from
-    prototypes they are negative squared distances, see `heads.left_out`.
+    prototypes they are negative squared distances, see `heads.left_out`, but
+    for what inner steps changed.
     """
     sharpness = learner.config.hyper.sharpness
 
