@@ -51,6 +51,6 @@ def tune(c):
         c.outer.rate = 3e-4
     if c.system == "htmaml":
         c.hyper.head = "prototype"
-        if c.net.kind == "vector":  # sure of one example: no step is learned
-            c.inner.update(rates="fixed", size=0.02)
+        # Sure of one example: no step is learned.
+        c.inner.update(rates="fixed", size=0.02)
         c.hyper.rules = (("body/.*norm.*", "affine"),)
