@@ -3,7 +3,7 @@
 # what results/ holds, so that it can be stopped and started again, and what
 # another copy of it is working on: one per core may run.
 # Usage: benchmarks/compare.sh CONFIG[:name=value,...] BENCHMARK SYSTEM ...
-#   SYSTEM   a preset, or preset+VARIANT:name=value,... for an ablation
+#   SYSTEM   see spec.sh
 #   SEEDS, SHOTS, EPISODES, SERIES   variables; see below
 #   WAY   classes of a test task, if not those that the config says
 #   SETS   BENCHMARK=NAME ...: other data to judge on, by data.name
@@ -14,6 +14,8 @@
 #     benchmarks/compare.sh configs/asc.py:split=metaaudio esc50-metaaudio \
 #     maml htmaml
 set -euo pipefail
+# shellcheck source=benchmarks/spec.sh
+. "$(dirname "$0")/spec.sh"
 config=$1
 benchmark=$2
 shift 2
@@ -26,17 +28,6 @@ tuned=
 [[ ${JUDGE:-} =~ eval.finetune_bend=([0-9.]+) ]] &&
     tuned=$tuned+bent${BASH_REMATCH[1]}
 mkdir -p runs
-
-# What a SYSTEM is, and its run.
-read_spec() {
-    change=${1#*:}
-    [[ $1 == *:* ]] || change=
-    name=${1%%:*}
-    system=${name%%+*}
-    variant=${name#"$system"}
-    run=runs/$benchmark-$name-s$seed
-    fields=system=$system,seed=$seed${change:+,$change}
-}
 
 # A finished run has its result; training it again would only judge it again.
 # Test tasks are for what comes then.

@@ -17,9 +17,8 @@ def table(found: list[dict], pattern: str) -> str:
     A cell is the mean over folds and seeds; the difference is paired over
     the episodes of all benchmarks that a row and the `htmaml` of the same
     variant, or of what of it says how it was judged, or the plain one have in
-    common. Where some systems have met
-    more folds than others do, rows of all of them with the folds of the
-    latter come first.
+    common. Where some systems have met more folds than others do, rows of all
+    of them with the folds of the latter come first.
 
     Args:
       found: results.
