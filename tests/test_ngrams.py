@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_config import parsed, refused
 
@@ -21,6 +21,7 @@ WORDS = "wo ist meine karte 卡在 بطاقتي 😀".split()
 
 @settings(max_examples=100, deadline=None)
 @given(st.text())
+@example("long" * 9)  # more than all the characters that 16 ids need
 def test_ids_of_any_text(text):
     got = ngrams.ids(text)
     assert all(0 < i < BUCKETS for i in got)

@@ -70,16 +70,19 @@ def test_renaming_classes_permutes_columns(system):
 )
 def test_only_what_the_row_names_steps(system, body, head):
     """What the inner loop adds to the start that the transform made."""
-    _, (adapted, _), _ = outcome(system)
-    _, (start, _), _ = outcome(system, inner__steps=0)
+    # A sharper head of prototypes is too sure of its class to step at all.
+    more = {"hyper__sharpness": 0.1} if system == "boil" else {}
+    _, (adapted, _), _ = outcome(system, **more)
+    _, (start, _), _ = outcome(system, inner__steps=0, **more)
     for part, steps in (("body", body), ("head", head)):
         pairs = zip(
             jax.tree.leaves(adapted.params[part]),
             jax.tree.leaves(start.params[part]),
             strict=True,
         )
-        moved = any(np.any(a != b) for a, b in pairs)
-        assert moved == steps, part
+        moved = max(np.max(np.abs(a - b)) for a, b in pairs)
+        # Two compiled programs may round differently.
+        assert moved > 1e-4 if steps else moved < 1e-9, part
 
 
 GENERATED = sorted(

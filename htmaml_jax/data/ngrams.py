@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
 import zlib
 from collections.abc import Sequence
@@ -18,23 +19,14 @@ def plain(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def ids(text: str) -> list[int]:
-    """Returns the n-gram ids of a text, in order.
+def ids(text: str, size: int | None = None) -> list[int]:
+    """Returns the n-gram ids of a text, in order, at most the first `size`.
 
     Words are what blanks separate, each between marks; their n-grams and the
     words themselves are hashed as UTF-8 (CRC-32). Case, and what Unicode
     counts as compatible (NFKC), make no difference.
     """
-    found = []
-    for word in plain(text).split():
-        marked = f"<{word}>"
-        grams = [
-            marked[i : i + n]
-            for n in LENGTHS
-            for i in range(len(marked) - n + 1)
-        ]
-        found += [_hashed(gram) for gram in (marked, *grams)]
-    return found
+    return [_hashed(gram) for gram in itertools.islice(_grams(text), size)]
 
 
 def inputs(texts: Sequence[str], size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -42,12 +34,19 @@ def inputs(texts: Sequence[str], size: int) -> tuple[np.ndarray, np.ndarray]:
     out = np.zeros((len(texts), size), np.int32)
     cut = np.zeros(len(texts), bool)
     for i, text in enumerate(texts):
-        # Every character but a blank gives an n-gram, so no more are needed.
-        text = plain(text)
-        row = ids(text[: 2 * size + 2])
-        cut[i] = len(row) > size or len(text) > 2 * size + 2
-        out[i, : min(size, len(row))] = row[:size]
+        row = ids(text, size + 1)
+        cut[i] = len(row) > size
+        out[i, : len(row[:size])] = row[:size]
     return out, cut
+
+
+def _grams(text):
+    for word in plain(text).split():
+        marked = f"<{word}>"
+        yield marked
+        for n in LENGTHS:
+            for i in range(len(marked) - n + 1):
+                yield marked[i : i + n]
 
 
 def _hashed(gram):
