@@ -189,6 +189,9 @@ FIELDS: dict[str, Any] = {
         "confidence": 0.85,  # from which a prediction is a pseudo-label
         "pseudo": 150,  # pseudo-labels per class at most
         "transductive": False,
+        # The share of what the generator changes that is used; training uses
+        # all of it, but for its validation tasks.
+        "strength": 1.0,
         # Steps of Adam on the support set after the inner loop, how many of
         # its examples each sees (0: all), and how far volumes are bent then.
         "finetune": 0,

@@ -162,15 +162,17 @@ def evaluate(
     if judged.domain:
         mark = f"{judged.domain}-{mark}"
     variant = transfer.VARIANTS[judged.support]
+    marks = [] if variant == "default" else [variant]
+    if judged.strength != info["config"]["eval"].get("strength", 1.0):
+        marks += [f"strength{judged.strength:g}"]
     if judged.finetune:
-        variant = f"{'' if variant == 'default' else variant + '+'}tuned"
-        variant += str(judged.finetune)
+        marks += [f"tuned{judged.finetune}"]
         bent = judged.finetune_bend
-        variant += f"+bent{bent:g}" if bent else ""
+        marks += [f"bent{bent:g}"] if bent else []
     return {
         "benchmark": benchmark,
         "system": config.system,
-        "variant": variant,
+        "variant": "+".join(marks) or "default",
         "seed": config.run.seed,
         "split": judged.split,
         "way": judged.way,

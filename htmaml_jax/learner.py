@@ -98,7 +98,8 @@ class Learner(Objective):
           domain: id, for the systems that are told it.
           read: another task's support for the embedding, as a control.
         """
-        start = self.start(meta, support, domain, read)
+        strength = self.config.eval.strength
+        start = self.start(meta, support, domain, read, strength=strength)
         return self.tune(self.polish(start, support)[0][-1], support)
 
     def score(

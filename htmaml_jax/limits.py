@@ -203,6 +203,12 @@ def _check_slots(config):
             f"and those of net.norm={net.norm} look at one example alone; "
             "leave it out, or train with net.norm=support",
         ),
+        (
+            config.eval.strength < 1
+            and (hyper.kind != "generator" or inner.through == "transform"),
+            "eval.strength is of a generator that changes weights before the "
+            "inner loop; leave it out, or choose such a system",
+        ),
         *limits_of_outer.faults(config),
         *limits_of_names.faults(config),
     )

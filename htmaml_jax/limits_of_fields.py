@@ -83,6 +83,7 @@ def check(fields: dict[str, Any]) -> None:
             "in 0 .. 1/3",
         ),
         ("outer.augment.elastic", lambda x: 0 <= x < 1 / 8, "in 0 .. 1/8"),
+        ("eval.strength", lambda x: 0 <= x <= 1, "in 0 .. 1"),
         ("run.seed eval.seed", lambda x: 0 <= x < 2**31, "in 0 .. 2**31 - 1"),
     )
     for paths, fits, wanted in tests:

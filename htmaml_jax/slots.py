@@ -113,12 +113,14 @@ class Slots:
         key=None,
         progress=1.0,
         shuffle=None,
+        strength=1.0,
     ):
         """Fills embed and transform.
 
         With a key dropout is on, but not under through="transform", where
         every inner step would meet the same transform. Prototypes are made
-        of channels that are shuffled as those of the inner loop.
+        of channels that are shuffled as those of the inner loop. Strength is
+        the share of what the generator changes that is used.
         """
         base, learned = meta["base"], meta["inner"]
         hyper, through = self.config.hyper, self.config.inner.through
@@ -153,7 +155,10 @@ class Slots:
             dropped = None if through == "transform" else key
 
             def transform(params):
-                return self.transform(meta["hyper"], task, params, dropped)
+                new = self.transform(meta["hyper"], task, params, dropped)
+                if strength == 1:
+                    return new
+                return heads.between(params, new, strength)
 
             theta = transform(shared)
             if made:
@@ -164,9 +169,7 @@ class Slots:
                 # MAML first, then the generator bit by bit (HyperMAML).
                 span = max(hyper.blend - hyper.warmup, 1e-6)
                 part = jnp.clip((progress - hyper.warmup) / span, 0, 1)
-                theta = jax.tree.map(
-                    lambda a, b: a + part * (b - a), shared, theta
-                )
+                theta = heads.between(shared, theta, part)
                 if self.config.inner.fade:
                     fade = 1 - part
             if through == "transform":

@@ -117,6 +117,11 @@ def contrast(
     return sharpened(head, sharpness)
 
 
+def between(a: Any, b: Any, share: jax.Array | float) -> Any:
+    """Returns the parameters that are `share` of the way from a to b."""
+    return jax.tree.map(lambda x, y: x + share * (y - x), a, b)
+
+
 def movement(
     start: Any, base: Any, classes: jax.Array | None = None
 ) -> jax.Array:

@@ -95,7 +95,8 @@ def look(learner: Learner, still: Learner, meta: Any, episode: Episode) -> Look:
       episode: the task.
     """
     support, query = episode.support, episode.query
-    start = learner.start(meta, support, episode.domain)
+    strength = learner.config.eval.strength
+    start = learner.start(meta, support, episode.domain, strength=strength)
     passed = still.polish(start, support)[0]
     if learner.config.inner.steps:
         passed += learner.polish(start, support, training=True)[0]
