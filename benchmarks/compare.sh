@@ -23,10 +23,10 @@ shift 2
 [[ $config == *: ]] || config=$config,
 tail=
 [[ ${JUDGE:-} == *transductive=True* ]] && tail=-transductive
-tuned=
-[[ ${JUDGE:-} =~ eval.finetune=([0-9]+) ]] && tuned=tuned${BASH_REMATCH[1]}
-[[ ${JUDGE:-} =~ eval.finetune_bend=([0-9.]+) ]] &&
-    tuned=$tuned+bent${BASH_REMATCH[1]}
+how=
+[[ ${JUDGE:-} =~ eval.strength=([0-9.]+) ]] && how=+strength${BASH_REMATCH[1]}
+[[ ${JUDGE:-} =~ eval.finetune=([0-9]+) ]] && how+=+tuned${BASH_REMATCH[1]}
+[[ ${JUDGE:-} =~ eval.finetune_bend=([0-9.]+) ]] && how+=+bent${BASH_REMATCH[1]}
 mkdir -p runs
 
 # A finished run has its result; training it again would only judge it again.
@@ -54,8 +54,8 @@ for seed in ${SEEDS:-0 1 2}; do
             data=${set#*=}
             for shot in ${SHOTS:-1}; do
                 for series in ${SERIES:-best}; do
-                    mark=${variant#+}
-                    mark=$mark${tuned:+${mark:++}$tuned}
+                    mark=$variant$how
+                    mark=${mark#+}
                     [ "$series" = latest ] && mark=${mark:+$mark+}latest
                     file=$system${mark:++$mark}-${WAY:-*}w${shot}s-s$seed
                     compgen -G "results/${set%%=*}/$file$tail.json" \

@@ -90,3 +90,10 @@ SEEDS="1 2"
 for k in 1 2 3 4 5; do
     fold $k protonet htmaml
 done
+# Trained with transforms, judged without them.
+export JUDGE=--config.eval.strength=0
+for k in 1 2 3 4 5; do
+    fold $k htmaml
+done
+SEEDS=0
+fold 1 htmaml+ngrams:data.encoder=ngrams

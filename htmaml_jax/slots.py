@@ -118,9 +118,8 @@ class Slots:
         """Fills embed and transform.
 
         With a key dropout is on, but not under through="transform", where
-        every inner step would meet the same transform. Prototypes are made
-        of channels that are shuffled as those of the inner loop. Strength is
-        the share of what the generator changes that is used.
+        every inner step would meet the same one. Prototypes are of channels
+        shuffled as in the inner loop. `strength` of the change is used.
         """
         base, learned = meta["base"], meta["inner"]
         hyper, through = self.config.hyper, self.config.inner.through

@@ -1,9 +1,12 @@
 """Controls and ablations; fillings that do not go together."""
 
+import chex
 import jax
 import numpy as np
 import pytest
 from small import fields_of, numbers_data
+from test_invariances import draw_episode
+from test_meta_gradient import draw_meta
 
 from htmaml_jax import config, limits, systems
 from htmaml_jax.data import find
@@ -30,6 +33,8 @@ from htmaml_jax.run import step
         ({"hyper.rules": (("nothing", "affine"),)}, "match"),
         ({"outer.objective": "joint", "outer.gradient": "reptile"}, "reptile"),
         ({"outer.joint_until": 0.5}, "for classes that change"),
+        ({"eval.strength": 1.5}, r"in 0 \.\. 1"),
+        ({"eval.strength": 0.5, "inner.through": "transform"}, "strength"),
     ],
 )
 def test_fillings_that_do_not_fit_are_refused(change, words):
@@ -74,6 +79,27 @@ def test_a_blend_goes_from_maml_to_the_generator():
         np.testing.assert_allclose(faded, fade, atol=1e-6)
     assert not np.any(moves[0]) and np.any(moves[2])
     np.testing.assert_allclose(moves[1], moves[2] / 2, rtol=1e-4, atol=1e-6)
+
+
+def test_evaluation_may_use_a_part_of_what_is_generated():
+    episode = draw_episode()
+    whole = systems.build(fields_of("htmaml"), 3)
+    meta = draw_meta(whole, episode, np.random.default_rng(1))
+
+    def adapted(strength):
+        fields = fields_of("htmaml", inner__steps=0, eval__strength=strength)
+        learner = systems.build(fields, 3)
+        with jax.enable_x64(True):
+            params = learner.adapt(meta, episode.support).params
+        return jax.tree.map(np.asarray, params["body"])
+
+    none, half, all_of_it = (adapted(x) for x in (0.0, 0.5, 1.0))
+    base = jax.tree.map(np.asarray, meta["base"]["body"])
+    chex.assert_trees_all_close(none, base, rtol=1e-9)
+    middle = jax.tree.map(lambda a, b: (a + b) / 2, none, all_of_it)
+    chex.assert_trees_all_close(half, middle, rtol=1e-9)
+    moved = jax.tree.map(lambda a, b: np.max(np.abs(a - b)), none, all_of_it)
+    assert max(jax.tree.leaves(moved)) > 1e-3
 
 
 @pytest.mark.parametrize("rates", ["layer", "fixed"])

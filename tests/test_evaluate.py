@@ -76,6 +76,14 @@ def test_door_writes_results_and_paired_differences(runs, tmp_path, capsys):
     assert found["train"]["parameters"]["hyper"] > 0
 
 
+def test_a_result_says_how_much_of_the_transform_it_used(runs):
+    part = [("eval.episodes", "4"), ("eval.strength", "0.25")]
+    found = evaluate.evaluate(runs / "htmaml", overrides=part)
+    assert found["variant"] == "strength0.25"
+    with pytest.raises(UserError, match=r"eval\.strength"):
+        evaluate.evaluate(runs / "maml", overrides=part)
+
+
 def test_a_result_may_have_a_table_of_its_own(runs, tmp_path, capsys):
     common = [str(runs / "maml"), f"--out={tmp_path}"]
     evaluate.main([*common, "--benchmark=mine", "--variant=half"])
