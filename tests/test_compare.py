@@ -92,6 +92,10 @@ def test_what_is_tuned_afterwards_has_its_own_name(compare):
     compare("maml", JUDGE=bent)
     (judged,) = calls("python")[-1:]
     assert judged[judged.index("--variant") + 1] == "tuned50+bent0.15"
+    compare("maml+wide:a=2", JUDGE=f"--config.eval.strength=0.5 {judge}")
+    (judged,) = calls("python")[-1:]
+    name = "wide+strength0.5+tuned50"
+    assert judged[judged.index("--variant") + 1] == name
 
 
 def test_changes_reach_training_whole(compare):
