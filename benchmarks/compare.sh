@@ -24,6 +24,7 @@ shift 2
 tail=
 [[ ${JUDGE:-} == *transductive=True* ]] && tail=-transductive
 how=
+# Written as evaluate names them: 0.5, not .50.
 [[ ${JUDGE:-} =~ eval.strength=([0-9.]+) ]] && how=+strength${BASH_REMATCH[1]}
 [[ ${JUDGE:-} =~ eval.finetune=([0-9]+) ]] && how+=+tuned${BASH_REMATCH[1]}
 [[ ${JUDGE:-} =~ eval.finetune_bend=([0-9.]+) ]] && how+=+bent${BASH_REMATCH[1]}

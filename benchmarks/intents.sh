@@ -90,7 +90,8 @@ SEEDS="1 2"
 for k in 1 2 3 4 5; do
     fold $k protonet htmaml
 done
-# Trained with transforms, judged without them.
+# Trained with transforms, judged without them: seeds 1 and 2 of vectors, seed
+# 0 of n-grams.
 export JUDGE=--config.eval.strength=0
 for k in 1 2 3 4 5; do
     fold $k htmaml

@@ -64,6 +64,12 @@ def part_of(benchmark: str, together: dict[str, str]) -> str:
     return ""
 
 
+def whole(variant: str) -> str:
+    """Returns what a variant is where all that is generated is used."""
+    parts = (x for x in variant.split("+") if not x.startswith("strength"))
+    return "+".join(parts) or "default"
+
+
 def judged(variant: str) -> str:
     """Returns what of a variant says how it was judged: "tuned100", or ""."""
     ways = ("tuned", "bent", *transfer.VARIANTS.values())

@@ -64,7 +64,7 @@ def table(found: list[dict]) -> str:
             }
             for mine in rows:
                 plain = ours.get("default")
-                variant = mine[0]["variant"]
+                variant = summary.whole(mine[0]["variant"])
                 base = ours.get(variant) or ours.get(
                     summary.judged(variant), plain
                 )

@@ -41,7 +41,7 @@ def table(found: list[dict], pattern: str) -> str:
         how = summary.judged(one["variant"]) or "default"
         labels = [
             results.label(one | {"system": "htmaml", "variant": variant})
-            for variant in (one["variant"], how, "default")
+            for variant in (summary.whole(one["variant"]), how, "default")
         ]
         known = (rows.get((*key[:2], label)) for label in labels)
         ours = next(filter(None, known), {})

@@ -163,7 +163,7 @@ def evaluate(
         mark = f"{judged.domain}-{mark}"
     variant = transfer.VARIANTS[judged.support]
     marks = [] if variant == "default" else [variant]
-    if judged.strength != info["config"]["eval"].get("strength", 1.0):
+    if judged.strength != 1:
         marks += [f"strength{judged.strength:g}"]
     if judged.finetune:
         marks += [f"tuned{judged.finetune}"]

@@ -83,23 +83,34 @@ def test_a_blend_goes_from_maml_to_the_generator():
 
 def test_evaluation_may_use_a_part_of_what_is_generated():
     episode = draw_episode()
-    whole = systems.build(fields_of("htmaml"), 3)
+    rules = (("body/.*", "affine"), ("head/kernel", "rows"))
+    more = {"inner__steps": 0, "hyper__rules": rules}
+    more["hyper__head"] = "prototype"
+    whole = systems.build(fields_of("htmaml", **more), 3)
     meta = draw_meta(whole, episode, np.random.default_rng(1))
 
-    def adapted(strength):
-        fields = fields_of("htmaml", inner__steps=0, eval__strength=strength)
+    def use(strength):
+        fields = fields_of("htmaml", eval__strength=strength, **more)
         learner = systems.build(fields, 3)
         with jax.enable_x64(True):
             params = learner.adapt(meta, episode.support).params
-        return jax.tree.map(np.asarray, params["body"])
+            loss, _ = learner.meta_loss(meta, episode, jax.random.key(0))
+            head = learner.prototypes(meta["base"], episode.support)
+        plain = {"body": meta["base"]["body"], "head": head}
+        return jax.tree.map(np.asarray, (params, loss, plain))
 
-    none, half, all_of_it = (adapted(x) for x in (0.0, 0.5, 1.0))
-    base = jax.tree.map(np.asarray, meta["base"]["body"])
-    chex.assert_trees_all_close(none, base, rtol=1e-9)
+    (none, loss, plain), (half, same, _), (all_of_it, trained, _) = (
+        use(strength) for strength in (0.0, 0.5, 1.0)
+    )
+    chex.assert_trees_all_close(none, plain, rtol=1e-9)
     middle = jax.tree.map(lambda a, b: (a + b) / 2, none, all_of_it)
-    chex.assert_trees_all_close(half, middle, rtol=1e-9)
-    moved = jax.tree.map(lambda a, b: np.max(np.abs(a - b)), none, all_of_it)
-    assert max(jax.tree.leaves(moved)) > 1e-3
+    chex.assert_trees_all_close(half["body"], middle["body"], rtol=1e-9)
+    for part in ("body", "head"):
+        pair = (jax.tree.leaves(x[part]) for x in (none, all_of_it))
+        pair = zip(*pair, strict=True)
+        assert max(np.max(np.abs(a - b)) for a, b in pair) > 1e-3
+    # Training always uses all of it.
+    assert loss == same == trained
 
 
 @pytest.mark.parametrize("rates", ["layer", "fixed"])

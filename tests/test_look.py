@@ -88,13 +88,14 @@ def test_door_draws_what_it_judged(run, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tuned", [0, 2])
-def test_the_last_step_is_what_is_judged(run, tuned):
+@pytest.mark.parametrize(("tuned", "strength"), [(0, 1.0), (2, 1.0), (0, 0.0)])
+def test_the_last_step_is_what_is_judged(run, tuned, strength):
     from htmaml_jax.data import find
     from htmaml_jax.data.table import Scale
     from htmaml_jax.run import look
 
     wanted = [("eval.episodes", "4"), ("eval.finetune", str(tuned))]
+    wanted += [("eval.strength", str(strength))]
     result = evaluate.evaluate(run, overrides=wanted)
     info, meta, config = evaluate.restore(run, overrides=wanted)
     table = find.load(config.data).standardised(Scale(*info["data"]["scale"]))

@@ -208,6 +208,23 @@ def test_ways_to_be_judged_are_compared_with_their_like():
     assert rival[7].startswith("+20.00 ±")
 
 
+def test_use_without_transforms_is_set_beside_use_with_them():
+    import tables
+    import wide_tables
+
+    found = [
+        _result("htmaml", "intent-liu-fold1", 0, [0.5, 0.7]),
+        _result("htmaml", "intent-liu-fold1", 0, [0.6, 0.8], "strength0"),
+        _result("htmaml", "intent-liu-fold1", 0, [0.2, 0.4], "x"),
+        _result("htmaml", "intent-liu-fold1", 0, [0.1, 0.3], "x+strength0"),
+    ]
+    text = wide_tables.table(found, tables.TOGETHER["intents"])
+    apart = {x[2]: x[7] for x in _rows(text)[2:]}
+    assert apart["htmaml+strength0"].startswith("-10.00 ±")
+    assert apart["htmaml+x+strength0"].startswith("+10.00 ±")
+    assert apart["htmaml"] == ""
+
+
 def test_share_of_the_joint_loss_that_is_recovered():
     import tables
 

@@ -80,7 +80,7 @@ def test_only_what_the_row_names_steps(system, body, head):
             jax.tree.leaves(start.params[part]),
             strict=True,
         )
-        moved = max(np.max(np.abs(a - b)) for a, b in pairs)
+        moved = np.max([np.max(np.abs(a - b)) for a, b in pairs])
         # Two compiled programs may round differently.
         assert moved > 1e-4 if steps else moved < 1e-9, part
 

@@ -36,7 +36,8 @@ def inputs(texts: Sequence[str], size: int) -> tuple[np.ndarray, np.ndarray]:
     for i, text in enumerate(texts):
         row = ids(text, size + 1)
         cut[i] = len(row) > size
-        out[i, : len(row[:size])] = row[:size]
+        kept = row[:size]
+        out[i, : len(kept)] = kept
     return out, cut
 
 
