@@ -98,3 +98,5 @@ for k in 1 2 3 4 5; do
 done
 SEEDS=0
 fold 1 htmaml+ngrams:data.encoder=ngrams
+SHOTS="1 5" benchmarks/compare.sh \
+    configs/intent.py:data.name=xsid,data.encoder=ngrams xsid htmaml
