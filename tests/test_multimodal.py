@@ -84,6 +84,7 @@ def test_trunks_learn_by_an_optimizer_of_their_own(shared):
     np.testing.assert_allclose([a["base"]["w"], b["base"]["w"]], [1.7, 2.9])
 
 
+@pytest.mark.slow
 def test_a_saved_trunk_is_the_start_of_another_domain(tmp_path):
     fields = fields_of("htmaml")
     fields.hyper.pretrained = str(tmp_path)

@@ -197,6 +197,7 @@ def test_real_mixture(real_data):
     assert 0.02 < ink.mean() / 255 < 0.2
 
 
+@pytest.mark.slow
 def test_real_characters_are_shrunk_and_inverted(real_data):
     front = FrontEnd(rows=28, columns=28)
     table = omniglot.read(real_data / "omniglot", front)

@@ -85,6 +85,7 @@ def test_training_starts_from_it(encoder, data, tmp_path):
     assert 0 < max(moves) < 0.01
 
 
+@pytest.mark.slow
 def test_what_cannot_be_started_from(encoder, data, tmp_path):
     def start(**more):
         more = {"embed__pretrained": encoder, **more}

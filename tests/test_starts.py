@@ -74,6 +74,7 @@ def test_a_network_that_met_classes_held_out_is_refused(first):
     assert found == [{"name": config.data.name, "train": learned}]
 
 
+@pytest.mark.slow
 def test_what_a_start_has_met_is_remembered(clips, first, tmp_path):
     """By a run of other classes, and by what begins from that one."""
     other = shutil.copytree(clips, tmp_path / "clips")
