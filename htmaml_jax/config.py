@@ -38,7 +38,7 @@ NAMED = ("hate",)
 LANGUAGES = ("hate", "xsid")
 # Collections of volumes; "decathlon" is a folder of that form, one's own.
 VOLUMES = (
-    *("synthseg", "acdc", "hippocampus", "spinalcord"),
+    *("synthseg", "shapes", "acdc", "hippocampus", "spinalcord"),
     *("decathlon", "totalsegmentator"),
 )
 # Collections of sounds and pictures; "clips" are one's own.

@@ -13,7 +13,7 @@ import pathlib
 import re
 from typing import Any
 
-from htmaml_jax.data import own_volumes, places, synthseg, volumes
+from htmaml_jax.data import own_volumes, places, shapes, synthseg, volumes
 from htmaml_jax.data.archives import Files, folder_files, matching
 from htmaml_jax.data.own_volumes import END, complete, pairs, spacing
 from htmaml_jax.data.table import Table
@@ -55,6 +55,8 @@ def load(data: Any) -> Table:
 
     It lies in data.dir or else $HTMAML_DATA, or in a folder of its own there.
     """
+    if data.name == "shapes":
+        return shapes.read(data)
     drawn = data.name == "synthseg"
     expected = synthseg.EXPECTED if drawn else EXPECTED[data.name]
     root, shared = places.given(data.dir, data.name, expected)
