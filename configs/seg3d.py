@@ -13,7 +13,7 @@ Hardware  CPU, 1 of 2 cores, AMD EPYC
 Minutes   9 (MAML 8), beside another run
 Result    5-shot, 200 episodes, seeds 0 to 2: Dice of the hippocampus 44.6 ± 0.6
           (MAML 34.0 ± 0.5), of the right ventricle 38.1 ± 3.3 (35.9 ± 3.7);
-          after eval.finetune=100, seed 0: 73.5 ± 0.7 (72.7), 46.3 ± 3.1 (45.4)
+          after eval.finetune=100, seed 0: 73.5 ± 0.7 (73.3), 46.3 ± 3.1 (45.4)
 """
 
 from htmaml_jax import config
