@@ -8,9 +8,9 @@ Rivals    one trunk each: configs/multimodal.py:joint.shared=False
           some domains: configs/multimodal.py:joint.only=audio+intent
 Hardware  CPU, 1 of 2 cores, AMD EPYC
 Minutes   12, tests included
-Result    seed 0, beside a run of each domain alone: sounds 51.4 ± 0.8 % (51.5),
-          intents 86.3 ± 0.8 % (86.2), Arabic hate speech 61.0 ± 0.5 (60.9),
-          volumes 30.9 ± 2.9 Dice (28.9); benchmarks/multimodal.sh
+Result    seeds 0 to 2, beside a run of each domain alone: sounds 50.8 ± 0.7 %
+          (50.8), intents 86.2 ± 0.8 % (86.1), Arabic hate speech 61.5 ± 0.5
+          (61.4), volumes 28.6 ± 2.7 Dice (28.3); benchmarks/multimodal.sh
 """
 
 from htmaml_jax import config
