@@ -53,7 +53,8 @@ _HELD = 3
 def load(data: Any) -> Table:
     """Loads the data set that `data.name` names.
 
-    It lies in data.dir or else $HTMAML_DATA, or in a folder of its own there.
+    It lies in data.dir or else $HTMAML_DATA, or in a folder of its own there;
+    drawn bodies lie nowhere.
     """
     if data.name == "shapes":
         return shapes.read(data)

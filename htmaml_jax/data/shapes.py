@@ -18,17 +18,17 @@ import numpy as np
 import scipy.ndimage
 import scipy.spatial
 
-from htmaml_jax.data import cache, cubes, paint, volumes
+from htmaml_jax.data import cache, cubes, nifti, paint, volumes
 from htmaml_jax.data.table import Table
-from htmaml_jax.data.together import shown
+from htmaml_jax.data.together import SMALLEST, shown
 
 _ROOMS = {"train": 28, "validation": 6, "test": 6}
 _SUBJECTS = 8  # of each room
 _BODIES = 8  # in a room, cores not counted
 _ASKED = 4  # bodies of a room that are looked for
-_BESIDE = 16  # cells that a room is wider than a cube
+_MARGIN = 16  # cells that a room is wider than a cube
 # Change this whenever drawings change: it names the cached arrays.
-_VERSION = 1
+_VERSION = 2
 
 
 def read(data: Any) -> Table:
@@ -38,7 +38,7 @@ def read(data: Any) -> Table:
         "kind": "shapes",
         "version": _VERSION,
         "side": data.side,
-        "sizes": [count, _SUBJECTS, _BODIES, _ASKED, _BESIDE, cubes.BESIDE],
+        "sizes": [count, _SUBJECTS, _BODIES, _ASKED, _MARGIN, cubes.BESIDE],
     }
     arrays = cache.cached(key, functools.partial(_draw, count, data.side))
     rooms = [
@@ -74,7 +74,7 @@ def _draw(count, side):
     }
     for room in cache.show_progress(range(count), desc="shapes"):
         rng = np.random.default_rng([room, side])
-        bodies = _fill(rng, side + _BESIDE)
+        bodies = _fill(rng, side + _MARGIN)
         counts = np.bincount(bodies.ravel())[1:]
         # Those of a middling size: neither a few cells nor half a room.
         apart = np.abs(np.log(np.maximum(counts, 1) / counts.sum() * 20))
@@ -85,8 +85,14 @@ def _draw(count, side):
         for subject in range(_SUBJECTS):
             seen = _bent(rng, bodies)
             for body in asked:
-                cube = _cut(rng, seen, body, side)
-                if cube is None or body not in shown(cube):
+                inside = seen == body
+                if inside.sum() < SMALLEST:
+                    continue
+                middle = cubes.middle(inside, np.eye(4))
+                middle += rng.uniform(-cubes.BESIDE, cubes.BESIDE, 3)
+                grid = nifti.grid_at(middle, 1.0, side)
+                cube = nifti.sample(seen, np.eye(4), grid, order=0)
+                if body not in shown(cube):
                     continue
                 found["inputs"].append(tissues[cube].astype(np.uint8))
                 found["masks"].append(places[cube])
@@ -136,16 +142,3 @@ def _noise(rng, size, knots):
     """Draws smooth noise [size] * 3 of about unit size."""
     coarse = rng.normal(size=(knots,) * 3)
     return scipy.ndimage.zoom(coarse, size / knots, order=1, mode="nearest")
-
-
-def _cut(rng, seen, body, side):
-    """Returns a cube around a body, or None where it is not seen."""
-    inside = seen == body
-    if not inside.any():
-        return None
-    beside = rng.uniform(-cubes.BESIDE, cubes.BESIDE, 3)
-    first = np.rint(cubes.middle(inside, np.eye(4)) + beside).astype(int)
-    first += side - side // 2
-    x, y, z = first
-    around = np.pad(seen, side)
-    return around[x : x + side, y : y + side, z : z + side]
