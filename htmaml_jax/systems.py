@@ -9,6 +9,7 @@ import jax
 from htmaml_jax.hyper import rules
 from htmaml_jax.learner import Learner
 from htmaml_jax.nets.bert import Bert
+from htmaml_jax.one_by_one import OneByOne
 from htmaml_jax.presets import PRESETS
 
 __all__ = ["PRESETS", "build", "describe", "sizes"]
@@ -22,7 +23,9 @@ def build(
     bert: Bert | None = None,
 ) -> Learner:
     """Composes the Learner that a config describes; see `Slots`."""
-    return Learner(config, way, transductive, known, bert)
+    alone = config.net.output == "voxels" and way > config.data.way == 1
+    made = OneByOne if alone else Learner
+    return made(config, way, transductive, known, bert)
 
 
 def sizes(meta: Any) -> dict[str, int]:

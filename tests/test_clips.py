@@ -133,6 +133,15 @@ def test_empty_class_folder(root):
     named(root, root / "elk", "no files")
 
 
+def test_sounds_below_a_class_folder_are_not_left_out(root):
+    (root / "bee" / "sheets").mkdir()
+    (root / "bee" / "sheets" / "notes.txt").write_text("no sound")
+    assert len(clips.read_folder(root, FRONT).labels) == 12
+    write(root / "bee" / "north" / "hive" / "3-a.wav")
+    with pytest.raises(UserError, match="north: holds sound files inside"):
+        clips.read_folder(root, FRONT)
+
+
 def test_class_folder_with_unknown_endings_only(root):
     (root / "elk").mkdir()
     (root / "elk" / "a.m4a").write_bytes(b"x")

@@ -150,6 +150,13 @@ def _class_folders(
 
 def _sounds(folder: pathlib.Path) -> list[pathlib.Path]:
     """Lists the sound files of a class folder, sorted by name."""
+    for inner in _folders(folder):
+        deep = (f for f in inner.rglob("*") if f.is_file())
+        if any(f.suffix.lower() in audio.EXTENSIONS for f in deep):
+            raise UserError(
+                f"{inner}: holds sound files inside of a class folder; put "
+                "those of a class side by side into its own folder."
+            )
     files = [path for path in _visible(folder) if path.is_file()]
     sounds = [f for f in files if f.suffix.lower() in audio.EXTENSIONS]
     if not sounds:
