@@ -75,7 +75,8 @@ class VolumeModel:
         Args:
           support: a few annotated volumes.
           label: of the structure in the masks; 0: all that is not 0. Or
-            those of several, which each volume shows.
+            those of several, which each volume shows; a network that learned
+            on one structure at a time adapts to each on its own.
           spacing: size of a cell in mm, or three, to the right, the front
             and up; 0: such that what is looked for is, on average, half as
             wide as the cube that the network sees.

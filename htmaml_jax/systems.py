@@ -22,9 +22,15 @@ def build(
     known: int = 0,
     bert: Bert | None = None,
 ) -> Learner:
-    """Composes the Learner that a config describes; see `Slots`."""
-    alone = config.net.output == "voxels" and way > config.data.way == 1
-    made = OneByOne if alone else Learner
+    """Composes the Learner that a config describes; see `Slots`.
+
+    Returns:
+      A Learner; where training showed one structure at a time, more are asked
+      for and there is something to adapt, one that adapts to each alone.
+    """
+    adapts = config.inner.steps or config.hyper.kind == "generator"
+    one = config.net.output == "voxels" and config.data.way == 1
+    made = OneByOne if one and adapts and way > 1 else Learner
     return made(config, way, transductive, known, bert)
 
 

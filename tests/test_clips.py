@@ -136,6 +136,7 @@ def test_empty_class_folder(root):
 def test_sounds_below_a_class_folder_are_not_left_out(root):
     (root / "bee" / "sheets").mkdir()
     (root / "bee" / "sheets" / "notes.txt").write_text("no sound")
+    write(root / "bee" / "sheets" / ".trash" / "3-a.wav")
     assert len(clips.read_folder(root, FRONT).labels) == 12
     write(root / "bee" / "north" / "hive" / "3-a.wav")
     with pytest.raises(UserError, match="north: holds sound files inside"):

@@ -230,17 +230,9 @@ def test_systems_learn_for_one_and_answer_for_several(system):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run on two structures at once, of twelve: each block is in three."""
+    """A run on two structures at once, of twelve."""
     root = tmp_path_factory.mktemp("twelve")
-    for i in range(24):
-        image, mask = tiny_volumes.scan(i)
-        third = (np.arange(12) - 3) // 2
-        mask += np.where(mask > 0, 4 * third[:, None], 0).astype(np.uint8)
-        tiny_volumes.write(root / f"blocks/imagesTr/{i}.nii.gz", image)
-        tiny_volumes.write(root / f"blocks/labelsTr/{i}.nii.gz", mask)
-    labels = {str(i): f"part {i}" for i in range(13)}
-    about = {"name": "Parts", "labels": labels}
-    (root / "blocks/dataset.json").write_text(json.dumps(about))
+    tiny_volumes.twelve(root / "blocks")
     fields = {"system": "htmaml", "data.way": 2, "eval.way": 2}
     train.main(tiny_volumes.arguments(root / "blocks", root / "run", **fields))
     return root / "run"

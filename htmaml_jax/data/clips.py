@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -106,6 +106,11 @@ def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
     return [path for path in _visible(folder) if path.is_dir()]
 
 
+def _below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    for path in _visible(folder):
+        yield from _below(path) if path.is_dir() else [path]
+
+
 def _class_folders(
     root: pathlib.Path,
 ) -> dict[str | None, list[pathlib.Path]]:
@@ -151,8 +156,7 @@ def _class_folders(
 def _sounds(folder: pathlib.Path) -> list[pathlib.Path]:
     """Lists the sound files of a class folder, sorted by name."""
     for inner in _folders(folder):
-        deep = (f for f in inner.rglob("*") if f.is_file())
-        if any(f.suffix.lower() in audio.EXTENSIONS for f in deep):
+        if any(f.suffix.lower() in audio.EXTENSIONS for f in _below(inner)):
             raise UserError(
                 f"{inner}: holds sound files inside of a class folder; put "
                 "those of a class side by side into its own folder."
