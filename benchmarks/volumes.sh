@@ -29,6 +29,10 @@ SHOTS=5 JUDGE=--config.eval.finetune=100 SEEDS=0 SETS=$organs \
 # One subject in four contrasts.
 SHOTS=1 JUDGE=--config.eval.query=3 SETS=seg3d-spinalcord=spinalcord \
     $compare $volumes seg3d htmaml maml
-# Two structures at once, of networks that learned on one, or on two.
-SHOTS=5 WAY=2 SETS=seg3d-hippocampus=hippocampus \
-    $compare $volumes seg3d htmaml maml {htmaml,maml}+pairs:data.way=2
+# Two structures, of networks that learned on one, which adapt to each alone,
+# or on two; and three times as much training.
+SHOTS=5 WAY=2 SEEDS=0 SETS=seg3d-hippocampus=hippocampus \
+    $compare $volumes seg3d {htmaml,maml}+long:train.steps=1200 \
+    {htmaml,maml} {htmaml,maml}+pairs:data.way=2
+SHOTS="5 1" WAY=1 SEEDS="0 1" SETS=$organs \
+    $compare $volumes seg3d {htmaml,maml}+long:train.steps=1200
