@@ -1,7 +1,10 @@
 """Controls and ablations; fillings that do not go together."""
 
+import functools
+
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from small import fields_of, numbers_data
@@ -20,6 +23,16 @@ from htmaml_jax.run import step
     ("change", "words"),
     [
         ({"hyper.warmup": 0.1}, "need hyper.blend"),
+        ({"inner.rates": "task", "inner.steps": 0}, "inner.rates=task"),
+        (
+            {"inner.rates": "task", "embed.control": "domain"},
+            "inner.rates=task",
+        ),
+        (
+            {"inner.rates": "task", "hyper.kind": "identity"}
+            | {"embed.kind": "none"},
+            "inner.rates=task",
+        ),
         ({"inner.over": "heads/.*"}, "body/dense0/kernel"),
         ({"net.output": "classes"}, "net.output=numbers"),
         ({"net.kind": "conv"}, "net.kind=mlp"),
@@ -79,6 +92,44 @@ def test_a_blend_goes_from_maml_to_the_generator():
         np.testing.assert_allclose(faded, fade, atol=1e-6)
     assert not np.any(moves[0]) and np.any(moves[2])
     np.testing.assert_allclose(moves[1], moves[2] / 2, rtol=1e-4, atol=1e-6)
+
+
+def test_step_sizes_are_those_of_a_task():
+    """Half of what the task says is half of its logarithm; 0 is MAML's."""
+    fields = fields_of("htmaml", True, inner__rates="task")
+    learner = systems.build(fields, 1)
+    source, _ = numbers_data()
+    tasks = source.episodes(source.shared, np.arange(2, dtype=np.int32))
+    one, other = (jax.tree.map(lambda x, i=i: x[i], tasks) for i in (0, 1))
+    rng = np.random.default_rng(0)
+    meta = jax.jit(learner.init)(jax.random.key(0), one)
+    meta = jax.tree.map(
+        lambda x: x + 0.3 * rng.normal(size=x.shape).astype(x.dtype), meta
+    )
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def factors(task, strength=1.0):
+        start = learner.start(meta, task.support, 0, strength=strength)
+        found, plain = start.learned["alpha"], meta["inner"]["alpha"]
+        return jax.tree.map(lambda x, y: jnp.log(x / y), found, plain)
+
+    mine, theirs = (
+        jax.tree.leaves(factors(one)),
+        jax.tree.leaves(factors(other)),
+    )
+    apart = [np.abs(x - y).max() for x, y in zip(mine, theirs, strict=True)]
+    assert min(apart) > 1e-4
+    for x, half in zip(mine, jax.tree.leaves(factors(one, 0.5)), strict=True):
+        np.testing.assert_allclose(half, x / 2, rtol=1e-3, atol=1e-5)
+    for none in jax.tree.leaves(factors(one, 0.0)):
+        np.testing.assert_allclose(none, 0, atol=1e-6)
+
+    def loss(meta):
+        return learner.meta_loss(meta, one, jax.random.key(0))[0]
+
+    found = jax.jit(jax.grad(loss))(meta)
+    for net in found["inner"]["task"].values():
+        assert np.any(net)
 
 
 def test_evaluation_may_use_a_part_of_what_is_generated():
