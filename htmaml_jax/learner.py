@@ -51,7 +51,6 @@ class Learner(Objective):
                 inner.rule,
                 inner.rates,
                 keys[3],
-                self.config.embed.dim,
             )
         meta = {"base": base, "embed": {}, "hyper": {}, "inner": learned}
         if self.config.hyper.kind == "domain":
@@ -70,6 +69,11 @@ class Learner(Objective):
                 shape = (self.config.data.domains, self.config.embed.dim)
                 meta["embed"]["domains"] = jax.random.normal(keys[3], shape)
             task = self.read(meta, start, support, 0)
+            if inner.rates == "task":
+                width = task.summary.shape[-1]
+                learned["task"] = sgd.init_task(
+                    variables, inner.steps, width, keys[3]
+                )
             hyper = fillings.generator(self.config, base).init(
                 keys[2], task, start
             )

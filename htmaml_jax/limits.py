@@ -144,9 +144,20 @@ def _check_slots(config):
         ),
         (
             inner.rates == "task"
-            and (not reads or embed.control == "domain" or not inner.steps),
-            "inner.rates=task needs inner.steps, embed.kind=set, "
-            "hyper.kind=generator and no embed.control=domain",
+            and not (reads and hyper.kind == "generator" and inner.steps),
+            "inner.rates=task needs inner.steps, hyper.kind=generator and "
+            "embed.kind=set, as htmaml has it",
+        ),
+        (
+            inner.rates == "task"
+            and (
+                inner.rule == "alfa"
+                or hyper.blend
+                or outer.objective == "joint"
+                or outer.gradient == "reptile"
+            ),
+            "inner.rates=task does not go with inner.rule=alfa, hyper.blend, "
+            "outer.objective=joint or outer.gradient=reptile",
         ),
         (
             functions and embed.dim % 4,

@@ -61,12 +61,12 @@ def test_silence_is_named(root, caplog, channels):
     clips.read_clips([loud], front)
     assert not caplog.messages
     flat = root / "bee" / "1-a.wav"
-    soundfile.write(flat, np.zeros(2000), 8000)
+    soundfile.write(flat, np.zeros(20000), 8000)
     clips.read_folder(root, front)
     clips.read_clips([loud, flat], front)
     whole, some = caplog.messages
-    assert f"{flat}: nothing but silence, as in 1 of 12 sounds" in whole
-    assert "as in 1 of 2 sounds" in some
+    assert f"{flat}: nothing but silence, as in 1 of 12 files" in whole
+    assert "as in 1 of 2 files" in some
 
 
 def test_pattern_groups_recordings_across_classes(root):

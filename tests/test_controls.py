@@ -25,13 +25,18 @@ from htmaml_jax.run import step
         ({"hyper.warmup": 0.1}, "need hyper.blend"),
         ({"inner.rates": "task", "inner.steps": 0}, "inner.rates=task"),
         (
-            {"inner.rates": "task", "embed.control": "domain"},
-            "inner.rates=task",
+            {"inner.rates": "task", "hyper.kind": "identity"},
+            "task needs .*hyper.kind=generator",
         ),
         (
-            {"inner.rates": "task", "hyper.kind": "identity"}
-            | {"embed.kind": "none"},
-            "inner.rates=task",
+            {"inner.rates": "task", "embed.kind": "gradient"},
+            "task needs .*embed.kind=set",
+        ),
+        ({"inner.rates": "task", "inner.rule": "alfa"}, "rule=alfa"),
+        ({"inner.rates": "task", "hyper.blend": 0.5}, "hyper.blend"),
+        (
+            {"inner.rates": "task", "outer.gradient": "reptile"},
+            "gradient=reptile",
         ),
         ({"inner.over": "heads/.*"}, "body/dense0/kernel"),
         ({"net.output": "classes"}, "net.output=numbers"),
@@ -94,9 +99,12 @@ def test_a_blend_goes_from_maml_to_the_generator():
     np.testing.assert_allclose(moves[1], moves[2] / 2, rtol=1e-4, atol=1e-6)
 
 
-def test_step_sizes_are_those_of_a_task():
+@pytest.mark.parametrize(
+    "more", [{}, {"embed__clusters": 3}, {"embed__control": "domain"}]
+)
+def test_step_sizes_are_those_of_a_task(more):
     """Half of what the task says is half of its logarithm; 0 is MAML's."""
-    fields = fields_of("htmaml", True, inner__rates="task")
+    fields = fields_of("htmaml", True, inner__rates="task", **more)
     learner = systems.build(fields, 1)
     source, _ = numbers_data()
     tasks = source.episodes(source.shared, np.arange(2, dtype=np.int32))

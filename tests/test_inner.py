@@ -47,14 +47,9 @@ def test_inner_rules_by_hand():
 
 
 def test_step_sizes_of_a_task_by_hand():
-    learned = sgd.init(
-        {"b": jnp.ones(3), "a/b": jnp.ones(2)},
-        2,
-        0.5,
-        rates="task",
-        key=jax.random.key(1),
-        width=4,
-    )
+    given = {"b": jnp.ones(3), "a/b": jnp.ones(2)}
+    learned = sgd.init(given, 2, 0.5, rates="task")
+    learned["task"] = sgd.init_task(given, 2, 4, jax.random.key(1))
     task = jnp.array([1.0, -2.0, 0.5, 3.0])
     plain = sgd.fitted(learned, task)
     assert set(plain) == {"alpha"}

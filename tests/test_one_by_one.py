@@ -42,7 +42,11 @@ def trained(system, fields):
 @pytest.mark.parametrize(
     ("system", "fields"),
     [
-        ("htmaml", {"embed.control": "shuffled", "eval.strength": 0.5}),
+        (
+            "htmaml",
+            {"embed.control": "shuffled", "eval.strength": 0.5}
+            | {"inner.rates": "task"},
+        ),
         ("maml", {"inner.steps": 2, "eval.finetune": 2}),
         pytest.param("htmaml", {"net.norm": "support"}, marks=pytest.mark.slow),
         pytest.param("mmaml", {}, marks=pytest.mark.slow),

@@ -71,7 +71,7 @@ def read_folder(
         }
     numbers = np.unique(np.array(groups), return_inverse=True)[1]
     inputs = audio.features(files, front)
-    _name_silence(inputs, files)
+    _name_silence(inputs, np.arange(len(files)), files)
     return Table(
         name="clips",
         origin=str(root),
@@ -99,21 +99,27 @@ def read_clips(
     if not paths:
         raise UserError(f"no sound files given; give {_KINDS} files.")
     inputs, of_file = windows.features(paths, front)
-    _name_silence(inputs, [paths[i] for i in of_file])
+    _name_silence(inputs, of_file, paths)
     return inputs, of_file
 
 
 def _name_silence(
-    inputs: np.ndarray, files: Sequence[str | os.PathLike]
+    inputs: np.ndarray, owners: np.ndarray, files: Sequence[str | os.PathLike]
 ) -> None:
-    """Warns of pictures [n, rows, columns, channels] that show no sound."""
+    """Warns of files that show no sound.
+
+    Args:
+      inputs: pictures [n, rows, columns, channels].
+      owners: [n], which file each is of.
+      files: their paths.
+    """
     heard = inputs[..., 0].any((1, 2))  # other channels have an offset
-    silent = [str(files[i]) for i in np.flatnonzero(~heard)]
+    silent = sorted(set(range(len(files))) - set(owners[heard].tolist()))
     if silent:
         logging.warning(
-            "%s: nothing but silence, as in %d of %d sounds; remove such "
-            "files, they teach their class nothing.",
-            silent[0],
+            "%s: nothing but silence, as in %d of %d files; no class can be "
+            "told from that, leave such files out.",
+            files[silent[0]],
             len(silent),
             len(files),
         )

@@ -26,7 +26,6 @@ def init(
     rule: str = "sgd",
     rates: str = "layer",
     key: jax.Array | None = None,
-    width: int = 0,
 ) -> dict[str, Any]:
     """Returns what a rule learns.
 
@@ -42,9 +41,8 @@ def init(
       rates: "layer": step sizes [K] per tensor, LSLR of MAML++ (Antoniou et
         al., 2019, §4). "fixed": of the same form, not learned. "weight":
         [K, ...], one per weight (Meta-SGD, Li et al., 2017). "task": as
-        "layer", times what a network makes of the task, see `fitted`.
-      key: for "alfa" and "task".
-      width: of what says which task it is, for "task".
+        "layer", for `fitted`, which needs what `init_task` makes, too.
+      key: for "alfa".
 
     Returns:
       {"alpha": step sizes, ...}, each a nested dict as parameters are.
@@ -74,17 +72,24 @@ def init(
             "kernel1": 0 * draw(second, (count, count)),
             "bias1": jnp.zeros(count),
         }
-    if rates == "task":
-        draw = jax.nn.initializers.he_normal()
-        count = steps * len(variables)
-        learned["task"] = {
-            "kernel0": draw(key, (width, width)),
-            "bias0": jnp.zeros(width),
-            # Zero: the first step sizes are the same for all tasks.
-            "kernel1": jnp.zeros((width, count)),
-            "bias1": jnp.zeros(count),
-        }
     return learned
+
+
+def init_task(
+    variables: Variables, steps: int, width: int, key: jax.Array
+) -> dict[str, jax.Array]:
+    """Returns what makes step sizes of a task embedding [width].
+
+    A network of one hidden layer; its last one is zero, so that at first all
+    tasks have the same step sizes.
+    """
+    count = steps * len(variables)
+    return {
+        "kernel0": jax.nn.initializers.he_normal()(key, (width, width)),
+        "bias0": jnp.zeros(width),
+        "kernel1": jnp.zeros((width, count)),
+        "bias1": jnp.zeros(count),
+    }
 
 
 def fitted(
@@ -92,10 +97,10 @@ def fitted(
     summary: jax.Array,
     strength: jax.Array | float = 1.0,
 ) -> dict[str, Any]:
-    """Makes the step sizes of a task, of what was learned for "task".
+    """Makes the step sizes of a task.
 
     Args:
-      learned: see `init`.
+      learned: see `init`; with "task", see `init_task`.
       summary: [width], the task embedding.
       strength: 0 leaves what all tasks have in common.
 
@@ -105,7 +110,7 @@ def fitted(
     net = learned["task"]
     x = jax.nn.relu(summary @ net["kernel0"] + net["bias0"])
     # As if it learned at a tenth of the rate: Adam moves a zero by as much
-    # as any other weight, and each of them is in all step sizes.
+    # as any other weight, and `width` of them add up in each logarithm.
     logs = 0.1 * strength * (x @ net["kernel1"] + net["bias1"])
     flat = flatten_dict(learned["alpha"], sep="/")
     factors = jnp.exp(logs.reshape(len(flat), -1))
