@@ -112,12 +112,11 @@ def fitted(
     # As if it learned at a tenth of the rate: Adam moves a zero by as much
     # as any other weight, and `width` of them add up in each logarithm.
     logs = 0.1 * strength * (x @ net["kernel1"] + net["bias1"])
-    flat = flatten_dict(learned["alpha"], sep="/")
-    factors = jnp.exp(logs.reshape(len(flat), -1))
-    # In an order that does not change when meta goes through jit.
-    flat = {k: flat[k] * factors[i] for i, k in enumerate(sorted(flat))}
+    alphas, tree = jax.tree.flatten(learned["alpha"])
+    factors = jnp.exp(logs.reshape(len(alphas), -1))
+    fit = [a * f for a, f in zip(alphas, factors, strict=True)]
     rest = {k: x for k, x in learned.items() if k != "task"}
-    return {**rest, "alpha": unflatten_dict(flat, sep="/")}
+    return {**rest, "alpha": jax.tree.unflatten(tree, fit)}
 
 
 def _sides(x):
