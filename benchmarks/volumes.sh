@@ -7,26 +7,26 @@ cd "$(dirname "$0")/.."
 volumes=configs/seg3d.py
 organs="seg3d-hippocampus=hippocampus seg3d-acdc-rv=acdc"
 compare=benchmarks/compare.sh
-# Half of the updates and no bodies, with heads from prototypes.
-short=data.name=synthseg+acdc,train.steps=400
+# What was the default: no bodies, half of the updates or one and a half times
+# as many, HT-MAML with heads from prototypes and step sizes of all tasks.
+early=data.name=synthseg+acdc,train.steps=400
+late=data.name=synthseg+acdc,train.steps=1200
 heads=hyper.head=prototype,hyper.sharpness=10.0,hyper.dropout=0.1
 heads+=,hyper.scale=0.1,inner.rates=layer
-export EPISODES=220
+export WAY=1
 
 # 5-shot decides; then the curve.
+export EPISODES=220 SETS=$organs
 for shots in 5 "1 10"; do
-    export SHOTS=$shots WAY=1 SETS=$organs
-    SEEDS="0 1 2" $compare $volumes seg3d htmaml maml
-    SEEDS=0 $compare $volumes seg3d tapt mmaml proto-maml:hyper.sharpness=10.0 \
-        htmaml+shuffled:embed.control=shuffled htmaml+layer:inner.rates=layer
-    EPISODES=200 SEEDS="0 1 2" $compare $volumes seg3d \
-        "htmaml+short:$short,$heads" "maml+short:$short"
+    SHOTS=$shots SEEDS="0 1 2" $compare $volumes seg3d htmaml maml
 done
+SHOTS=5 SEEDS=0 $compare $volumes seg3d tapt mmaml
+SHOTS="5 1" SEEDS=0 $compare $volumes seg3d \
+    proto-maml:hyper.sharpness=10.0 htmaml+shuffled:embed.control=shuffled
 
-# A hundred steps of Adam behind what each has learned; the last two begin
-# with the network of joint training, and with one that learned nothing.
-SHOTS=5 JUDGE=--config.eval.finetune=100 SEEDS=0 \
-    $compare $volumes seg3d htmaml finetune finetune+scratch:train.steps=1 maml
+# A hundred steps of Adam behind what was learned on tasks, or jointly.
+SHOTS=5 SEEDS=0 JUDGE=--config.eval.finetune=100 \
+    $compare $volumes seg3d htmaml finetune
 
 # One subject in four contrasts; two structures, of networks that learned on
 # one, which adapt to each alone.
@@ -34,3 +34,16 @@ SHOTS=1 SEEDS=0 JUDGE=--config.eval.query=3 SETS=seg3d-spinalcord=spinalcord \
     $compare $volumes seg3d htmaml maml
 SHOTS=5 WAY=2 SEEDS=0 SETS=seg3d-hippocampus=hippocampus \
     $compare $volumes seg3d htmaml maml
+
+export EPISODES=200
+SHOTS="5 1 10" SEEDS="0 1 2" $compare $volumes seg3d \
+    htmaml+short:"$early,$heads" maml+short:$early
+SHOTS=5 SEEDS=0 $compare $volumes seg3d {tapt,mmaml}+short:$early
+SHOTS="5 1" SEEDS=0 $compare $volumes seg3d \
+    proto-maml+short:$early,hyper.sharpness=10.0
+SHOTS=5 SEEDS="0 1" $compare $volumes seg3d \
+    htmaml+long:"$late,$heads" maml+long:$late
+# The last one begins with a network that learned nothing.
+SHOTS=5 SEEDS=0 JUDGE=--config.eval.finetune=100 $compare $volumes seg3d \
+    htmaml+short:"$early,$heads" {maml,finetune}+short:$early \
+    finetune+scratch:data.name=synthseg+acdc,train.steps=1

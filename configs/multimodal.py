@@ -2,7 +2,7 @@
 
 Task      each domain's own, see its config; their generators share the trunk
           that reads task tokens, all else is each domain's
-Data      see configs/asc.py, intent.py, hate.py, seg3d.py
+Data      see configs/asc.py, intent.py, hate.py, seg3d.py (without bodies)
 Command   python -m htmaml_jax.train --config configs/multimodal.py
 Rivals    one trunk each: configs/multimodal.py:joint.shared=False
           some domains: configs/multimodal.py:joint.only=audio+intent
@@ -16,7 +16,7 @@ Result    seeds 0 to 2, beside a run of each domain alone: sounds 50.8 ± 0.7 %
 from htmaml_jax import config
 
 FULL = {"train.steps": 20000, "train.tasks": 16}
-# What learns volumes fastest; 600 tasks are too few for step sizes of a task.
+# What learns volumes soonest: 600 tasks are too few for step sizes of a task.
 EARLY = (
     "data.name=synthseg+acdc,hyper.head=prototype,hyper.sharpness=10.0,"
     "hyper.dropout=0.1,hyper.scale=0.1,inner.rates=layer"
