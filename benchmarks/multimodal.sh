@@ -7,7 +7,8 @@
 # Usage: HTMAML_DATA=... [SEEDS=...] benchmarks/multimodal.sh [KIND ...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-declare -A files=([audio]=asc [intent]=intent [hate]=hate [volumes]=seg3d)
+declare -A files=([audio]=asc.py [intent]=intent.py [hate]=hate.py
+    [volumes]=seg3d.py:data.name=synthseg+acdc)
 parts="audio intent hate volumes"
 same=train.steps=300,train.tasks=2,train.val_every=0.2
 trunk='hyper/(block.*|norm|read_.*)/.*'
@@ -63,7 +64,9 @@ for seed in ${SEEDS:-0}; do
             alone | left-out)
                 for part in $missing; do
                     free "$run-$part" || continue
-                    options=("configs/${files[$part]}.py:seed=$seed,$same")
+                    file=${files[$part]}
+                    [[ $file == *:* ]] && file+=, || file+=:
+                    options=("configs/${file}seed=$seed,$same")
                     if [ "$kind" = left-out ]; then
                         others=${parts/$part/}
                         others=$(echo $others | tr ' ' +)

@@ -2,7 +2,7 @@
 
 Task      each domain's own, see its config; their generators share the trunk
           that reads task tokens, all else is each domain's
-Data      see configs/asc.py, intent.py, hate.py, seg3d.py
+Data      see configs/asc.py, intent.py, hate.py; of seg3d.py brains and hearts
 Command   python -m htmaml_jax.train --config configs/multimodal.py
 Rivals    one trunk each: configs/multimodal.py:joint.shared=False
           some domains: configs/multimodal.py:joint.only=audio+intent
@@ -25,7 +25,7 @@ def get_config(arg=None):
         ("audio", "configs/asc.py"),
         ("intent", "configs/intent.py"),
         ("hate", "configs/hate.py"),
-        ("volumes", "configs/seg3d.py"),
+        ("volumes", "configs/seg3d.py:data.name=synthseg+acdc"),
     )
     c.train.update(steps=300, tasks=2, val_every=0.1)
     return config.parse(c, arg, full=FULL)
