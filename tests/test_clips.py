@@ -1,5 +1,6 @@
 """A person's own folders: what is read, and what is said of bad ones."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -50,6 +51,22 @@ def test_reads_classes_in_order(root):
     # Higher tones stand in higher rows: files belong to their labels.
     peaks = table.inputs[..., 0].mean(2).argmax(1).reshape(4, 3)
     assert (np.diff(peaks.mean(1)) > 0).all()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_silence_is_named(root, caplog, channels):
+    front = dataclasses.replace(FRONT, channels=channels)
+    clips.read_folder(root, front)
+    loud = root / "ant" / "1-a.wav"
+    clips.read_clips([loud], front)
+    assert not caplog.messages
+    flat = root / "bee" / "1-a.wav"
+    soundfile.write(flat, np.zeros(2000), 8000)
+    clips.read_folder(root, front)
+    clips.read_clips([loud, flat], front)
+    whole, some = caplog.messages
+    assert f"{flat}: nothing but silence, as in 1 of 12 sounds" in whole
+    assert "as in 1 of 2 sounds" in some
 
 
 def test_pattern_groups_recordings_across_classes(root):

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from absl import logging
 
 from htmaml_jax.data import audio, windows
 from htmaml_jax.data.table import Table, split_classes
@@ -69,10 +70,12 @@ def read_folder(
             for split, some in by_split.items()
         }
     numbers = np.unique(np.array(groups), return_inverse=True)[1]
+    inputs = audio.features(files, front)
+    _name_silence(inputs, files)
     return Table(
         name="clips",
         origin=str(root),
-        inputs=audio.features(files, front),
+        inputs=inputs,
         labels=np.array(labels, np.int32),
         recordings=numbers.astype(np.int32),
         classes=tuple(names),
@@ -95,7 +98,25 @@ def read_clips(
     """
     if not paths:
         raise UserError(f"no sound files given; give {_KINDS} files.")
-    return windows.features(paths, front)
+    inputs, of_file = windows.features(paths, front)
+    _name_silence(inputs, [paths[i] for i in of_file])
+    return inputs, of_file
+
+
+def _name_silence(
+    inputs: np.ndarray, files: Sequence[str | os.PathLike]
+) -> None:
+    """Warns of pictures [n, rows, columns, channels] that show no sound."""
+    heard = inputs[..., 0].any((1, 2))  # other channels have an offset
+    silent = [str(files[i]) for i in np.flatnonzero(~heard)]
+    if silent:
+        logging.warning(
+            "%s: nothing but silence, as in %d of %d sounds; remove such "
+            "files, they teach their class nothing.",
+            silent[0],
+            len(silent),
+            len(files),
+        )
 
 
 def _visible(folder: pathlib.Path) -> list[pathlib.Path]:
