@@ -95,7 +95,7 @@ FIELDS: dict[str, Any] = {
         "steps": 3,
         "size": 0.1,
         "rule": "sgd",  # sgd | curvature | alfa
-        "rates": "layer",  # learned: layer (and step) | weight | fixed
+        "rates": "layer",  # learned: layer (and step), weight, task; or fixed
         "over": ".*",  # which parameters step: a regular expression
         "through": "weights",  # weights | transform | adapters
         "clip": 0.0,  # of every entry of the inner gradient; 0: none

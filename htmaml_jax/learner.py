@@ -51,6 +51,7 @@ class Learner(Objective):
                 inner.rule,
                 inner.rates,
                 keys[3],
+                self.config.embed.dim,
             )
         meta = {"base": base, "embed": {}, "hyper": {}, "inner": learned}
         if self.config.hyper.kind == "domain":

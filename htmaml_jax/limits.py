@@ -143,6 +143,12 @@ def _check_slots(config):
             "the support set, such as htmaml or mmaml",
         ),
         (
+            inner.rates == "task"
+            and (not reads or embed.control == "domain" or not inner.steps),
+            "inner.rates=task needs inner.steps, embed.kind=set, "
+            "hyper.kind=generator and no embed.control=domain",
+        ),
+        (
             functions and embed.dim % 4,
             "embed.dim must be a multiple of 4, the encoder's heads",
         ),

@@ -17,7 +17,7 @@ _CHOICES = {
     "hyper.head": ("shared", "prototype"),
     "hyper.kind": ("identity", "generator", "domain"),
     "hyper.trunk": ("transformer", "mlp"),
-    "inner.rates": ("layer", "weight", "fixed"),
+    "inner.rates": ("layer", "weight", "fixed", "task"),
     "inner.rule": ("sgd", "curvature", "alfa"),
     "inner.through": ("weights", "transform", "adapters"),
     "net.down": ("pool", "stem", "stride"),

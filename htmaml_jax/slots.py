@@ -14,7 +14,7 @@ from htmaml_jax import fillings
 from htmaml_jax.embed.task import TaskEmbedding, gradient_means, statistics
 from htmaml_jax.episode import present
 from htmaml_jax.hyper import heads
-from htmaml_jax.inner import adapters
+from htmaml_jax.inner import adapters, sgd
 from htmaml_jax.nets.bert import Bert
 from htmaml_jax.outer import losses, mixing
 
@@ -147,10 +147,10 @@ class Slots:
             shared["head"] = with_prototypes(base)
         theta, rest, loss, fade = shared, {}, 0.0, 1.0
         if self.generates:
-            seen = support if read is None else read
-            task = self.read(meta, shared, seen, domain)
+            task = self.read(meta, shared, read or support, domain)
             loss = task.loss
-
+            if "task" in learned:
+                learned = sgd.fitted(learned, task.summary, strength)
             dropped = None if through == "transform" else key
 
             def transform(params):

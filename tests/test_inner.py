@@ -46,6 +46,33 @@ def test_inner_rules_by_hand():
     )
 
 
+def test_step_sizes_of_a_task_by_hand():
+    learned = sgd.init(
+        {"b": jnp.ones(3), "a/b": jnp.ones(2)},
+        2,
+        0.5,
+        rates="task",
+        key=jax.random.key(1),
+        width=4,
+    )
+    task = jnp.array([1.0, -2.0, 0.5, 3.0])
+    plain = sgd.fitted(learned, task)
+    assert set(plain) == {"alpha"}
+    np.testing.assert_allclose(plain["alpha"]["b"], 0.5)
+    net = learned["task"]
+    hidden = np.maximum(task @ net["kernel0"], 0)
+    assert hidden.any()
+    net["kernel1"] = net["kernel1"].at[:, 0].set(1.0)
+    net["bias1"] = net["bias1"].at[3].set(2.0)
+    for strength in (1.0, 0.5):
+        # Of tensors in the order of their names, step after step.
+        found = sgd.fitted(learned, task, strength)["alpha"]
+        wanted = 0.5 * np.exp(0.1 * strength * np.array([hidden.sum(), 0]))
+        np.testing.assert_allclose(found["a"]["b"], wanted, rtol=1e-5)
+        wanted = 0.5 * np.exp(0.1 * strength * np.array([0, 2.0]))
+        np.testing.assert_allclose(found["b"], wanted, rtol=1e-5)
+
+
 def test_scanned_steps_are_the_unrolled_ones(monkeypatch):
     unrolled = hand(steps=3)
     assert np.abs(unrolled - hand(steps=2)).max() > 1e-3

@@ -26,6 +26,7 @@ def init(
     rule: str = "sgd",
     rates: str = "layer",
     key: jax.Array | None = None,
+    width: int = 0,
 ) -> dict[str, Any]:
     """Returns what a rule learns.
 
@@ -40,8 +41,10 @@ def init(
         means of its values and gradients (Baik et al., NeurIPS 2020).
       rates: "layer": step sizes [K] per tensor, LSLR of MAML++ (Antoniou et
         al., 2019, §4). "fixed": of the same form, not learned. "weight":
-        [K, ...], one per weight (Meta-SGD, Li et al., 2017).
-      key: for "alfa".
+        [K, ...], one per weight (Meta-SGD, Li et al., 2017). "task": as
+        "layer", times what a network makes of the task, see `fitted`.
+      key: for "alfa" and "task".
+      width: of what says which task it is, for "task".
 
     Returns:
       {"alpha": step sizes, ...}, each a nested dict as parameters are.
@@ -71,7 +74,45 @@ def init(
             "kernel1": 0 * draw(second, (count, count)),
             "bias1": jnp.zeros(count),
         }
+    if rates == "task":
+        draw = jax.nn.initializers.he_normal()
+        count = steps * len(variables)
+        learned["task"] = {
+            "kernel0": draw(key, (width, width)),
+            "bias0": jnp.zeros(width),
+            # Zero: the first step sizes are the same for all tasks.
+            "kernel1": jnp.zeros((width, count)),
+            "bias1": jnp.zeros(count),
+        }
     return learned
+
+
+def fitted(
+    learned: dict[str, Any],
+    summary: jax.Array,
+    strength: jax.Array | float = 1.0,
+) -> dict[str, Any]:
+    """Makes the step sizes of a task, of what was learned for "task".
+
+    Args:
+      learned: see `init`.
+      summary: [width], the task embedding.
+      strength: 0 leaves what all tasks have in common.
+
+    Returns:
+      What `descend` takes: alpha times exp(g), g [K] of each tensor.
+    """
+    net = learned["task"]
+    x = jax.nn.relu(summary @ net["kernel0"] + net["bias0"])
+    # As if it learned at a tenth of the rate: Adam moves a zero by as much
+    # as any other weight, and each of them is in all step sizes.
+    logs = 0.1 * strength * (x @ net["kernel1"] + net["bias1"])
+    flat = flatten_dict(learned["alpha"], sep="/")
+    factors = jnp.exp(logs.reshape(len(flat), -1))
+    # In an order that does not change when meta goes through jit.
+    flat = {k: flat[k] * factors[i] for i, k in enumerate(sorted(flat))}
+    rest = {k: x for k, x in learned.items() if k != "task"}
+    return {**rest, "alpha": unflatten_dict(flat, sep="/")}
 
 
 def _sides(x):
