@@ -44,7 +44,8 @@ def tune(c):
     """Sets what a generator transforms; step sizes are generated, too."""
     if c.system == "htmaml":
         c.hyper.update(dropout=0.0, scale=0.03)
-        c.inner.rates = "task"
+        if c.inner.steps and c.outer.gradient != "reptile":
+            c.inner.rates = "task"
         c.hyper.rules = (
             ("body/norm_.*", "affine"),
             ("head/kernel", "rows"),

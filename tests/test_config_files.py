@@ -6,7 +6,7 @@ import pathlib
 import pytest
 from test_config import parsed, refused
 
-from htmaml_jax import cli, config, limits
+from htmaml_jax import cli, config, limits, multimodal
 
 ROOT = pathlib.Path(__file__).parent.parent
 FILES = sorted((ROOT / "configs").glob("*.py"))
@@ -142,6 +142,29 @@ def test_config_files(path):
         if isinstance(value, int):
             assert value >= fields[key], key
     assert cli.read_config(f"{path}:full,steps=3", [])[0].train.steps == 3
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_controls_of_config_files(path):
+    """What README names as controls is taken by every file, one flag each."""
+    for control in (
+        "embed.control=constant",
+        "embed.control=shuffled",
+        "inner.steps=0",
+        "system=maml",
+        "system=reptile",
+    ):
+        cli.read_config(f"{path}:{control}", [])
+
+
+def test_what_volumes_have_among_other_domains():
+    """Heads from prototypes are HT-MAML's; rivals keep their own."""
+    for system, head in (("htmaml", "prototype"), ("maml", "shared")):
+        wanted = f"configs/multimodal.py:system={system}"
+        parts = multimodal.configs_of(cli.read_config(wanted, [])[0])
+        assert parts["volumes"].hyper.head == head
+        assert parts["volumes"].data.name == "synthseg+acdc"
+        assert parts["volumes"].inner.rates == "layer"
 
 
 def test_full_needs_a_form(file):

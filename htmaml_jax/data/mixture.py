@@ -14,7 +14,7 @@ OF = ": "  # between the name of a table and that of its class
 # What results call the mixture of configs/mixture.py.
 KNOWN = {
     "omniglot+esc50-pack+commands+brains": "mixture",
-    "synthseg+acdc": "seg3d",
+    "synthseg+acdc+shapes": "seg3d",
 }
 
 
