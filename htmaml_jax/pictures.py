@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from htmaml_jax import slices
+from htmaml_jax import maps, slices
 from htmaml_jax.data import audio
 from htmaml_jax.outer import losses
 from htmaml_jax.results import half_width
 
 _ROWS = 5  # classes of the episode that is drawn
 _COLUMNS = 8  # examples of each
-_NAMED = 60  # classes on the map that bear their names
 
 
 def write(
@@ -75,11 +74,11 @@ def _write(folder, learner, meta, table, source, episodes):
     metric = losses.PROBLEMS[config.net.output].metric
     made = {"steps": steps(seen.scores, metric, config.eval.finetune)}
     classes = config.net.output == "classes"
-    if volumes:
+    if volumes or classes:
         names = np.array(table.classes)[table.of_split(config.eval.split)]
+    if volumes:
         made |= slices.figures(seen.outputs, drawn, names)
     if classes:
-        names = np.array(table.classes)[table.of_split(config.eval.split)]
         made["confusion"] = confusion(seen.outputs[:, -1], drawn, names)
         if getattr(table, "kind", "") == "pictures":
             settings = table.front_end
@@ -92,12 +91,13 @@ def _write(folder, learner, meta, table, source, episodes):
                 audio.is_sound(settings),
             )
     if seen.summary.shape[1]:
-        tasks = seen.summary, [table.domains[e.domain] for e in drawn]
+        kinds = maps.kinds(table, drawn, names if volumes else None)
+        tasks = seen.summary, kinds
         tokens = None
         if classes and seen.tokens.any():
-            means, met = class_means(seen.tokens, drawn)
-            tokens = means, families(table, names[met]), names[met]
-        made["embeddings"] = embeddings(tasks, tokens)
+            means, met = maps.class_means(seen.tokens, drawn)
+            tokens = means, maps.families(table, names[met]), names[met]
+        made["embeddings"] = maps.figure(tasks, tokens)
     paths = []
     for name, figure in made.items():
         paths.append(folder / f"{name}.png")
@@ -105,29 +105,12 @@ def _write(folder, learner, meta, table, source, episodes):
     return paths
 
 
-def families(table: Any, names: Sequence[str]) -> list[str]:
-    """Returns the family of classes: what the data says, or their domain.
-
-    A class "Greek/alpha" is of the family Greek.
-    """
-    told = dict(zip(table.classes, table.families, strict=False))
-    domains = dict(
-        zip(
-            table.classes, np.array(table.domains)[table.domain_of], strict=True
-        )
-    )
-    return [
-        told.get(name) or (name.split("/")[0] if "/" in name else domains[name])
-        for name in names
-    ]
-
-
 def steps(scores: np.ndarray, metric: str, tuned: int = 0) -> Any:
     """Draws the metric [E, K + 1] before and after each inner step.
 
     With `tuned`, the last is after so many steps of tuning.
     """
-    figure, axes = _figure(5, 3.5)
+    figure, axes = slices.blank(5, 3.5)
     x = np.arange(scores.shape[1])
     half = [half_width(scores[:, k]) for k in x]
     axes.errorbar(x, scores.mean(0), half, marker="o", capsize=3)
@@ -158,7 +141,7 @@ def confusion(
     counts, names = counts[met][:, met], np.asarray(names)[met]
     share = counts / counts.sum(1, keepdims=True)
     size = np.clip(0.28 * len(names), 4, 14)
-    figure, axes = _figure(size + 1, size)
+    figure, axes = slices.blank(size + 1, size)
     shown = axes.imshow(share, cmap="viridis", vmin=0, vmax=1)
     figure.colorbar(shown, ax=axes, label="share of the class's queries")
     if len(names) <= 60:
@@ -201,7 +184,9 @@ def episode_figure(
         for side in (support, query)
     ]
     columns = int(min(_COLUMNS, sum(most)))
-    figure, grid = _figure(1.4 * columns, 1.6 * len(slots), len(slots), columns)
+    figure, grid = slices.blank(
+        1.4 * columns, 1.6 * len(slots), len(slots), columns
+    )
     for row, slot in zip(np.atleast_2d(grid), slots, strict=True):
         mine = np.flatnonzero((support.targets == slot) & (support.mask > 0))
         asked = np.flatnonzero((query.targets == slot) & (query.mask > 0))
@@ -222,83 +207,7 @@ def episode_figure(
     return figure
 
 
-def class_means(
-    tokens: np.ndarray, episodes: Sequence[Any]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Averages class tokens [E, N, D] over the tasks that a class is in.
-
-    Returns:
-      Means [C, D] of the classes that were met, and which these are [C].
-    """
-    slots = np.concatenate([e.classes for e in episodes])
-    flat = tokens.reshape(-1, tokens.shape[-1])
-    met = np.unique(slots)
-    means = np.stack([flat[slots == c].mean(0) for c in met])
-    return means, met
-
-
-def embeddings(
-    tasks: tuple[np.ndarray, Sequence[str]],
-    classes: tuple[np.ndarray, Sequence[str], Sequence[str]] | None = None,
-) -> Any:
-    """Draws points in two dimensions, coloured by what they are of.
-
-    Args:
-      tasks: embeddings [E, D] of tasks, and their domains.
-      classes: mean tokens [C, D] of classes, their families and names.
-    """
-    panels = [("tasks, by domain", *tasks, ())]
-    if classes is not None and len(classes[0]) > 2:
-        panels.append(("classes, by family", *classes))
-    figure, grid = _figure(6 * len(panels), 5, 1, len(panels))
-    for axes, (title, points, kinds, names) in zip(
-        np.atleast_1d(grid).ravel(), panels, strict=True
-    ):
-        flat, share = plane(points)
-        for kind in dict.fromkeys(kinds):
-            mine = np.array([k == kind for k in kinds])
-            axes.scatter(*flat[mine].T, s=14, label=kind or "tasks")
-        if len(names) <= _NAMED:
-            for place, name in zip(flat, names, strict=False):
-                axes.annotate(
-                    _short(name),
-                    place,
-                    xytext=(4, 4),
-                    textcoords="offset points",
-                    fontsize=7,
-                )
-        if len(set(kinds)) <= 20:
-            axes.legend(fontsize=7, framealpha=0.5)
-        axes.set_title(title)
-        axes.set_xlabel(f"first principal component ({share[0]:.0%})")
-        axes.set_ylabel(f"second ({share[1]:.0%})")
-    return figure
-
-
-def plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Projects [n, D] on its two principal components, with their shares."""
-    from sklearn.decomposition import PCA
-
-    points = np.atleast_2d(points)
-    if min(points.shape) < 2 or not np.ptp(points, axis=0).any():
-        return np.zeros((len(points), 2)), np.zeros(2)
-    pca = PCA(2, random_state=0)
-    return pca.fit_transform(points), pca.explained_variance_ratio_
-
-
-def _figure(width, height, rows=1, columns=1):
-    # Not pyplot: it keeps every figure, and wants a screen.
-    from matplotlib.figure import Figure
-
-    figure = Figure((width, height), layout="constrained")
-    return figure, figure.subplots(rows, columns)
-
-
 def _show(axes, picture, title, color, sound):
     origin = "lower" if sound else "upper"
     axes.imshow(picture[..., 0], cmap="magma", aspect="auto", origin=origin)
-    axes.set_title(_short(title), fontsize=6, color=color)
-
-
-def _short(name):
-    return str(name).split(": ")[-1][:26]
+    axes.set_title(slices.short(title), fontsize=6, color=color)

@@ -66,12 +66,10 @@ def overlap(found: np.ndarray, truth: np.ndarray) -> float:
 
 def figure(title: str, count: int, rows: Sequence[Any]) -> Any:
     """Draws (title, image, truth, found [2]) row by row."""
-    # Not pyplot: it keeps every figure, and wants a screen.
-    from matplotlib.figure import Figure
-
-    made = Figure((2 * 6, 2.2 * len(rows) + 0.6), layout="constrained")
-    grid = made.subplots(len(rows), 6, squeeze=False)
-    for line, (text, image, truth, found) in zip(grid, rows, strict=True):
+    made, grid = blank(2 * 6, 2.2 * len(rows) + 0.6, len(rows), 6)
+    for line, (text, image, truth, found) in zip(
+        np.atleast_2d(grid), rows, strict=True
+    ):
         low, high = np.percentile(image, (1, 99))
         for column, axes in enumerate(line):
             axis, after = column % 3, column // 3
@@ -106,3 +104,19 @@ def outline(axes: Any, cut: np.ndarray, color: str) -> None:
     """Draws the border of a section [H, W], where there is one."""
     if cut.any() and not cut.all():
         axes.contour(cut.astype(float), [0.5], colors=color, linewidths=0.9)
+
+
+def blank(
+    width: float, height: float, rows: int = 1, columns: int = 1
+) -> tuple[Any, Any]:
+    """Returns a figure of so many inches and its axes."""
+    # Not pyplot: it keeps every figure, and wants a screen.
+    from matplotlib.figure import Figure
+
+    figure = Figure((width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns)
+
+
+def short(name: str) -> str:
+    """Returns the name of a class without that of its table, cut."""
+    return str(name).split(": ")[-1][:26]

@@ -1,5 +1,7 @@
 """What `evaluate --pictures` looks at and draws."""
 
+import types
+
 import jax
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import tiny
 from PIL import Image
 from test_exchange import batch_of
 
-from htmaml_jax import evaluate, pictures, train
+from htmaml_jax import evaluate, maps, pictures, train
 from htmaml_jax.episode import Episode
 
 
@@ -48,7 +50,7 @@ def test_confusion_counts_classes_not_slots():
 def test_class_tokens_are_averaged_over_tasks():
     tokens = np.array([[[1.0], [2.0]], [[3.0], [4.0]]])
     episodes = [episode_of([0], [4, 2]), episode_of([0], [2, 0])]
-    means, met = pictures.class_means(tokens, episodes)
+    means, met = maps.class_means(tokens, episodes)
     np.testing.assert_array_equal(means[:, 0], [4.0, 2.5, 1.0])
     np.testing.assert_array_equal(met, [0, 2, 4])
 
@@ -58,23 +60,37 @@ def test_classes_bear_their_names_on_the_map():
     tasks = rng.normal(size=(9, 4)), ["frogs"] * 9
     names = ["frogs: ant", "bee", "cow"]
     classes = rng.normal(size=(3, 4)), ["frogs"] * 3, names
-    figure = pictures.embeddings(tasks, classes)
+    figure = maps.figure(tasks, classes)
     said = [[x.get_text() for x in axes.texts] for axes in figure.axes]
     assert said == [[], ["ant", "bee", "cow"]]
+
+
+def test_tasks_of_volumes_are_told_by_structure_while_they_are_few():
+    table = types.SimpleNamespace(domains=["brains"])
+    names = np.array([f"structure {i}" for i in range(30)])
+
+    def kinds(count, structures=names):
+        asked = [episode_of([0], [i, i + 1]) for i in range(count)]
+        return maps.kinds(table, asked, structures)
+
+    pairs = ["structure 0 and structure 1", "structure 1 and structure 2"]
+    assert kinds(2) == pairs
+    assert kinds(11) == ["brains"] * 11
+    assert kinds(2, None) == ["brains"] * 2
 
 
 def test_plane_keeps_distances_of_what_lies_in_one():
     rng = np.random.default_rng(0)
     flat = rng.normal(size=(20, 2))
     turn = np.linalg.qr(rng.normal(size=(6, 6)))[0][:2]
-    got, share = pictures.plane(flat @ turn)
+    got, share = maps.plane(flat @ turn)
 
     def apart(x):
         return np.linalg.norm(x[:, None] - x[None], axis=-1)
 
     np.testing.assert_allclose(apart(got), apart(flat), atol=1e-6)
     assert share.sum() == pytest.approx(1)
-    assert not pictures.plane(np.ones((5, 3)))[0].any()
+    assert not maps.plane(np.ones((5, 3)))[0].any()
 
 
 @pytest.mark.slow
