@@ -24,10 +24,6 @@ SHOTS=5 SEEDS=0 $compare $volumes seg3d tapt mmaml
 SHOTS="5 1" SEEDS=0 $compare $volumes seg3d \
     proto-maml:hyper.sharpness=10.0 htmaml+shuffled:embed.control=shuffled
 
-# A hundred steps of Adam behind what was learned on tasks, or jointly.
-SHOTS=5 SEEDS=0 JUDGE=--config.eval.finetune=100 \
-    $compare $volumes seg3d htmaml finetune
-
 # One subject in four contrasts; two structures, of networks that learned on
 # one, which adapt to each alone.
 SHOTS=1 SEEDS=0 JUDGE=--config.eval.query=3 SETS=seg3d-spinalcord=spinalcord \
@@ -43,7 +39,8 @@ SHOTS="5 1" SEEDS=0 $compare $volumes seg3d \
     proto-maml+short:$early,hyper.sharpness=10.0
 SHOTS=5 SEEDS="0 1" $compare $volumes seg3d \
     htmaml+long:"$late,$heads" maml+long:$late
-# The last one begins with a network that learned nothing.
+# A hundred steps of Adam behind what was learned on tasks, jointly, or not
+# at all.
 SHOTS=5 SEEDS=0 JUDGE=--config.eval.finetune=100 $compare $volumes seg3d \
     htmaml+short:"$early,$heads" {maml,finetune}+short:$early \
     finetune+scratch:data.name=synthseg+acdc,train.steps=1
