@@ -26,7 +26,7 @@ SHOTS="5 1" SEEDS=0 $compare $volumes seg3d \
 
 # One subject in four contrasts; two structures, of networks that learned on
 # one, which adapt to each alone.
-SHOTS=1 SEEDS=0 JUDGE=--config.eval.query=3 SETS=seg3d-spinalcord=spinalcord \
+SHOTS=1 JUDGE=--config.eval.query=3 SETS=seg3d-spinalcord=spinalcord \
     $compare $volumes seg3d htmaml maml
 SHOTS=5 WAY=2 SEEDS=0 SETS=seg3d-hippocampus=hippocampus \
     $compare $volumes seg3d htmaml maml
