@@ -215,7 +215,8 @@ class Table:
         if split not in self.splits:
             raise UserError(
                 f"data {self.name} has no split {split!r}; it has "
-                f"{', '.join(sorted(self.splits))}."
+                f"{', '.join(sorted(self.splits))}. To judge on another, set "
+                "eval.split; to train, choose other data."
             )
         position = {name: i for i, name in enumerate(self.classes)}
         return np.array(
