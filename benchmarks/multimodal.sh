@@ -7,10 +7,14 @@
 # Usage: HTMAML_DATA=... [SEEDS=...] benchmarks/multimodal.sh [KIND ...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-early=data.name=synthseg+acdc,hyper.head=prototype,hyper.sharpness=10.0
-early+=,hyper.dropout=0.1,hyper.scale=0.1,inner.rates=layer
-declare -A files=([audio]=asc.py: [intent]=intent.py: [hate]=hate.py:
-    [volumes]=seg3d.py:$early,)
+# What the joint run makes of each domain, a run of its own takes as well.
+declare -A files
+while read -r part file; do
+    [[ $file == *:* ]] && files[$part]=$file, || files[$part]=$file:
+done < <(python -c '
+from htmaml_jax import cli
+for part in cli.read_config("configs/multimodal.py", [])[0].joint.parts:
+    print(*part)')
 parts="audio intent hate volumes"
 same=train.steps=300,train.tasks=2,train.val_every=0.2
 trunk='hyper/(block.*|norm|read_.*)/.*'
@@ -66,7 +70,7 @@ for seed in ${SEEDS:-0}; do
             alone | left-out)
                 for part in $missing; do
                     free "$run-$part" || continue
-                    options=("configs/${files[$part]}seed=$seed,$same")
+                    options=("${files[$part]}seed=$seed,$same")
                     if [ "$kind" = left-out ]; then
                         others=${parts/$part/}
                         others=$(echo $others | tr ' ' +)
