@@ -10,7 +10,9 @@ from tiny_volumes import batch_of, config_of
 
 from htmaml_jax import cli, limits, objective, surfaces, systems
 from htmaml_jax.data import find
+from htmaml_jax.episode import Batch
 from htmaml_jax.errors import UserError
+from htmaml_jax.outer import volumes
 from htmaml_jax.presets import PRESETS
 from htmaml_jax.slots import Adapted
 
@@ -87,9 +89,22 @@ def test_joint_training_does_not_mirror_structures(monkeypatch):
     key = jax.random.key(0)
     meta = jax.eval_shape(learner.init, key, episode)
     jax.eval_shape(learner.meta_loss, meta, episode, key)
-    wanted = config.outer.augment
-    assert wanted.flip > 0 and seen[0].flip == 0
-    assert seen[0].turn == wanted.turn > 0
+    assert config.outer.augment.flip > 0 and config.outer.augment.turn > 0
+    # Three arms of different lengths, with a corner in common.
+    mask = np.zeros((1, 8, 8, 8), np.int32)
+    mask[0, 1, 1, 1:6] = mask[0, 1, 1:4, 1] = mask[0, 1:3, 1, 1] = 1
+    side = Batch(mask[..., None].astype(np.float32), mask, np.ones(1))
+    episode = episode._replace(support=side, query=side)
+    place = functools.partial(
+        volumes.augment, episode, way=1, strengths=seen[0]
+    )
+    keys = jax.random.split(jax.random.key(1), 40)
+    found = np.asarray(jax.vmap(place)(key=keys).support.targets)[:, 0]
+    rotated = [mask[0].transpose(a) for a in ((1, 2, 0), (2, 0, 1))]
+    kinds = [
+        [(one == known).all() for known in (mask[0], *rotated)] for one in found
+    ]
+    assert np.any(kinds, axis=1).all() and np.any(kinds, axis=0).all()
 
 
 @pytest.mark.parametrize(

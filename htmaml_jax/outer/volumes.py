@@ -19,6 +19,7 @@ from jax.scipy.ndimage import map_coordinates
 from htmaml_jax.episode import Batch, Episode
 
 _ORDERS = tuple(itertools.permutations(range(3)))
+_UNMIRRORED = ((0, 1, 2), (1, 2, 0), (2, 0, 1))
 _KNOTS = 4  # of an elastic deformation, per axis
 
 
@@ -31,14 +32,16 @@ def augment(episode: Episode, key: jax.Array, way: int, strengths) -> Episode:
       key: of all that is drawn.
       way: structures N.
       strengths: `augment.Strengths`. Of the task: flip (probability for each
-        axis), turn (of another order of axes), invert (of a negative). Of
-        each volume: affine and elastic (see `bend`), gamma (see
+        axis), turn (of another order of axes; where nothing is flipped, of
+        one that does not mirror either), invert (of a negative). Of each
+        volume: affine and elastic (see `bend`), gamma (see
         `change_contrast`), noise (its largest deviation, in units of the
         inputs).
     """
     keys = jax.random.split(key, 6)
     flips = jax.random.bernoulli(keys[0], strengths.flip, (3,))
-    order = jax.random.randint(keys[1], (), 0, len(_ORDERS))
+    orders = _ORDERS if strengths.flip else _UNMIRRORED
+    order = jax.random.randint(keys[1], (), 0, len(orders))
     turned = jax.random.bernoulli(keys[2], strengths.turn)
     order = jnp.where(turned, order, 0)
     sign = 1 - 2 * jax.random.bernoulli(keys[3], strengths.invert)
@@ -49,7 +52,7 @@ def augment(episode: Episode, key: jax.Array, way: int, strengths) -> Episode:
             x = jnp.where(flips[axis], jnp.flip(x, axis + 1), x)
         if not strengths.turn:
             return x
-        ways = [jnp.transpose(x, (0, *(1 + a for a in o))) for o in _ORDERS]
+        ways = [jnp.transpose(x, (0, *(1 + a for a in o))) for o in orders]
         return jnp.stack(ways)[order]
 
     def side(batch: Batch, key: jax.Array) -> Batch:
