@@ -9,15 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from htmaml_jax import evaluate
-from htmaml_jax.data import cache, cubes, nifti, paint, together
+from htmaml_jax.data import annotated, cache, cubes, nifti, paint
+from htmaml_jax.data.annotated import Path
 from htmaml_jax.episode import Batch
 from htmaml_jax.errors import UserError
 
-Path = str | pathlib.Path
 _TILES = 8  # per compiled call
-# Labels of a mask: an atlas of the brain has some hundred, but who wants all
-# that is not 0 has no such.
-_MOST, _FEW = 300, 64
 
 
 class Segmented(NamedTuple):
@@ -42,7 +39,16 @@ class Segmented(NamedTuple):
         return self.image.affine
 
     def save(self, path: Path) -> None:
-        """Writes the mask as NIfTI, to be laid over its image."""
+        """Writes the mask as NIfTI, to be laid over its image.
+
+        Raises:
+          UserError: it is no path of a .nii or .nii.gz in a folder.
+        """
+        path = pathlib.Path(path)
+        if not path.name.endswith((".nii", ".nii.gz")):
+            raise UserError(f"{path} must end in .nii or .nii.gz.")
+        if not path.parent.is_dir():
+            raise UserError(f"{path.parent} is not a folder; make it first.")
         nifti.save(path, self.mask, self.image)
 
 
@@ -88,9 +94,9 @@ class VolumeModel:
             not fit its image or does not show the structure.
         """
         window = self.window if window is None else window
+        annotated.check_options(label, spacing, window)
         labels = None if np.ndim(label) == 0 else tuple(map(int, label))
-        _refuse(labels, spacing, window)
-        pairs = _read_pairs(support, labels or (int(label),))
+        pairs = annotated.read_pairs(support, labels or (int(label),))
         spacing = spacing if np.all(spacing) else self._fitting(pairs)
         images, masks = [], []
         for image, found in pairs:
@@ -100,12 +106,9 @@ class VolumeModel:
             images.append(nifti.sample(bright, image.affine, grid))
             parts = cubes.parts_of(found, image.affine, grid)
             masks.append(parts.astype(np.int32))
-            if len(together.shown(parts)) < len(found):
-                raise UserError(
-                    f"{image.name}: at a spacing of {spacing} mm its "
-                    "structure is smaller than the network can see, or not "
-                    "in its cube; give another spacing."
-                )
+            annotated.check_cube(
+                images[-1], parts, len(found), image.name, spacing
+            )
         batch = Batch(
             paint.standard(np, np.stack(images))[..., None],
             np.stack(masks),
@@ -151,11 +154,11 @@ class VolumeSpecialist:
             )
         items = [pathlib.Path(item) for item in items]
         for item in items:
-            read_file(item)
+            annotated.read_file(item)
         return [self._segment(item) for item in items]
 
     def _segment(self, item):
-        image = read_file(item)
+        image = annotated.read_file(item)
         grid = nifti.grid_over(image, self.spacing, self._side)
         bright = nifti.level(image, self._window)
         coarse = nifti.sample(bright, image.affine, grid)
@@ -221,62 +224,3 @@ def _places(shape, side) -> Iterator[tuple[slice, ...]]:
         starts.append(np.linspace(0, cells - side, count).round().astype(int))
     for corner in np.stack(np.meshgrid(*starts), -1).reshape(-1, 3):
         yield tuple(slice(c, c + side) for c in corner)
-
-
-def _refuse(labels, spacing, window):
-    """Refuses what says wrongly how volumes are to be seen."""
-    if labels is not None and (
-        not labels or min(labels) < 1 or len(set(labels)) < len(labels)
-    ):
-        raise UserError(
-            f"label {labels} must name labels of masks, each once, and no 0."
-        )
-    sizes = np.ravel(spacing)
-    given = (sizes > 0).all() or not sizes.any()
-    if not given or len(sizes) not in (1, 3):
-        raise UserError(
-            f"spacing {spacing} must be one size of a cell in mm, or three; "
-            "or 0, to fit what is looked for."
-        )
-    if window is not None and not window[0] < window[1]:
-        raise UserError(f"window {window} must be (lowest, highest).")
-
-
-def _read_pairs(support, labels):
-    """Reads (image, [mask of each label])s; the label 0 is all but 0."""
-    if not support or isinstance(support, (str, pathlib.Path)):
-        raise UserError("adapting needs a list of pairs (image, mask).")
-    pairs = []
-    for item in support:
-        if not isinstance(item, (tuple, list)) or len(item) != 2:
-            raise UserError(f"{item} is no pair (image, mask).")
-        image, mask = map(read_file, item)
-        nifti.check_pair(image, mask)
-        drawn = nifti.whole(mask)
-        count = len(np.unique(drawn))
-        if count > (_MOST if any(labels) else _FEW):
-            raise UserError(
-                f"{mask.name} has {count} different labels; it seems to be "
-                "an image. A pair is (image, mask), in this order; of an "
-                "atlas say which label."
-            )
-        found = [drawn == one if one else drawn != 0 for one in labels]
-        for one, inside in zip(labels, found, strict=True):
-            if not inside.any():
-                wanted = f"the label {one}" if one else "any structure"
-                raise UserError(
-                    f"{mask.name} does not show {wanted}; a support volume "
-                    "must."
-                )
-        pairs.append((image, found))
-    return pairs
-
-
-def read_file(path: Path) -> nifti.Volume:
-    """Reads a NIfTI file, or says what is wrong with it."""
-    path = pathlib.Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}).") from error
-    return nifti.read(data, str(path))

@@ -206,6 +206,48 @@ def test_support_that_cannot_be_used(model, tmp_path):
         ({"spacing": (1.0, 2.0)}, "or three"),
         ({"spacing": (1.0, 0.0, 2.0)}, "or three"),
         ({"window": np.array([240, -160])}, r"must be \(lowest, highest\)"),
+        ({"window": 5}, r"must be \(lowest, highest\)"),
+        ({"spacing": None}, "must be one size"),
+        ({"spacing": "2"}, "must be one size"),
+        ({"label": "tumor"}, "must be the number of a structure"),
+        ({"label": 1.7}, "must be the number of a structure"),
+        ({"label": (1, 0)}, "must be the number of a structure"),
+        ({"label": (1, 1)}, "each structure once"),
+        ({"spacing": 0.1}, "fills all that the network sees"),
     ):
         with pytest.raises(UserError, match=words):
             model.adapt(pairs, **options)
+    even = tiny_volumes.write(tmp_path / "even.nii.gz", 0 * image)
+    with pytest.raises(UserError, match="even.nii.gz: all voxels.*are alike"):
+        model.adapt([(even, whole)], spacing=2.0)
+    with pytest.raises(UserError, match="a ndarray is no path"):
+        model.adapt([(image, mask)])
+
+
+def test_a_mask_is_written_where_one_can_find_it(tmp_path):
+    scan(tmp_path / "image.nii.gz")
+    specialist = VolumeSpecialist(bright, 8, 4.0, None)
+    (found,) = specialist.predict([tmp_path / "image.nii.gz"])
+    for name, words in (
+        ("mask.mha", "must end in .nii"),
+        ("mask", "must end in .nii"),
+        ("gone/mask.nii", "is not a folder"),
+    ):
+        with pytest.raises(UserError, match=words):
+            found.save(tmp_path / name)
+
+
+def test_scans_are_levelled_and_standardised_as_in_training(tmp_path):
+    """A window of its own, and tiles of mean 0 and deviation 1."""
+    ramp = np.indices((12, 12, 12)).sum(0).astype(np.float32)
+    path, seen = tiny_volumes.write(tmp_path / "image.nii.gz", ramp), []
+
+    def answer(tiles):
+        seen.append(tiles)
+        return bright(tiles)
+
+    for window in ((0.0, 40.0), (10.0, 12.0)):
+        VolumeSpecialist(answer, 8, 2.0, window).predict([path])
+    assert abs(seen[0].mean((1, 2, 3))).max() < 1e-4
+    np.testing.assert_allclose(seen[0].std((1, 2, 3)), 1, atol=1e-3)
+    assert np.abs(seen[0] - seen[1]).max() > 0.5

@@ -51,6 +51,13 @@ def broken(value):
     return as_bytes(data)
 
 
+def announced(*shape):
+    """Says in the header of a short file that there is far more."""
+    plain = bytearray(gzip.decompress(as_bytes(noise())))
+    struct.pack_into("<3h", plain, 42, *shape)
+    return bytes(plain)
+
+
 UNREADABLE = [
     (as_bytes(noise((9, 8))), "2-D"),
     (as_bytes(noise((9, 8, 7, 2))), "4-D"),
@@ -58,6 +65,8 @@ UNREADABLE = [
     (broken(np.inf), "1 voxels that are not finite"),
     (as_bytes(noise())[:-200], "no whole NIfTI"),
     (gzip.compress(gzip.decompress(as_bytes(noise()))[:-900]), "no whole"),
+    (announced(6000, 6000, 600), "bytes announced"),
+    (as_bytes(np.full((4, 4, 4), 1e300)), "64 voxels that are not finite"),
     (b"", "no whole NIfTI"),
     (b"not a volume", "no whole NIfTI"),
     (flat_voxels(), "spacing of"),
@@ -106,6 +115,13 @@ def test_a_mask_must_lie_on_its_image():
     moved[0, 3] = 4
     with pytest.raises(UserError, match="moved_mask.*different affines"):
         nifti.check_pair(image, nifti.Volume(noise(), moved, "moved_mask"))
+    # Hundredths of a mm each, of many voxels.
+    wide, finer = np.zeros((512, 2, 2)), STEP.copy()
+    finer[0, 0] += 0.009
+    with pytest.raises(UserError, match="lie up to 4.6 mm apart"):
+        nifti.check_pair(
+            nifti.Volume(wide, STEP, "a"), nifti.Volume(wide, finer, "b")
+        )
 
 
 def test_labels_must_be_known():
@@ -118,6 +134,16 @@ def test_labels_must_be_known():
         nifti.labels_of(mask, {1, 2})
     with pytest.raises(UserError, match="mask_3.*whole numbers"):
         nifti.labels_of(mask._replace(data=data + 0.5), {2, 5})
+
+
+def test_masks_stored_with_a_scale_are_read():
+    """As nibabel does with numbers that are not whole in whole voxels."""
+    labels = np.random.default_rng(0).integers(0, 4, (6, 6, 6))
+    kept = nibabel.Nifti1Image(np.zeros((6, 6, 6), np.uint8), STEP).header
+    image = nibabel.Nifti1Image(labels.astype(float), STEP, kept)
+    read = nifti.read(image.to_bytes(), "mask")
+    assert not np.array_equal(read.data, labels)
+    np.testing.assert_array_equal(nifti.labels_of(read, {1, 2, 3}), labels)
 
 
 @pytest.mark.parametrize("axes", ["RAS", "LPS", "SAR", "PIL"])
@@ -200,3 +226,24 @@ def test_intensities_are_levelled():
         bone[inside], (data[inside] + 100) / 400, atol=1e-5
     )
     assert not nifti.level(volume._replace(data=0 * data)).any()
+    # Half a percent at either end is not looked at.
+    data[0, 0, :4], data[-1, -1, -4:] = -1e6, 1e6
+    most = nifti.level(volume._replace(data=data))
+    assert 0.4 < np.median(most) < 0.6 and most[0, 2, 0] < 0.1
+
+
+def test_nothing_is_lost_between_coarse_cells():
+    """Of a fine checkerboard each coarse cell sees both colours."""
+    board = (np.indices((24, 24, 24)).sum(0) % 2).astype(np.float32)
+    grid = nifti.grid_at(np.full(3, 23.0), (8.0,) * 3, 4)
+    found = nifti.sample(board, STEP, grid)
+    np.testing.assert_allclose(found, 0.5, atol=0.05)
+
+
+def test_a_part_serves_as_the_whole():
+    volume = nifti.Volume(noise((40, 40, 40)), STEP, "x")
+    grid = nifti.grid_at(np.array([30.0, 40.0, 50.0]), (4.0,) * 3, 6)
+    part = nifti.around(volume, grid)
+    assert part.data.size < volume.data.size
+    one, two = (nifti.sample(x.data, x.affine, grid) for x in (volume, part))
+    np.testing.assert_allclose(one, two, atol=0.5)

@@ -3,13 +3,15 @@
 import json
 import shutil
 
+import hypothesis
 import numpy as np
 import pytest
 import tiny_volumes
+from hypothesis import strategies as st
 from tiny_volumes import settings
 
 from htmaml_jax import config
-from htmaml_jax.data import find
+from htmaml_jax.data import find, nifti, own_volumes
 from htmaml_jax.errors import UserError
 
 
@@ -174,6 +176,7 @@ def test_scans_of_two_kinds_or_of_one_name_are_refused(tmp_path):
         find.load(settings("totalsegmentator", root, side=16))
     for name in "bc":
         tiny_volumes.totalseg(tmp_path / "two" / name, 1)
+    tiny_volumes.write(tmp_path / "two/c/s0000/ct.nii.gz", 2 * image)
     with pytest.raises(UserError, match="b/s0000/ct.nii.gz and c/s0000/ct"):
         find.load(settings("totalsegmentator", tmp_path / "two", side=16))
 
@@ -191,3 +194,91 @@ def test_a_scan_without_its_masks_is_named(tmp_path):
         path.unlink()
     with pytest.raises(UserError, match="s0001/ct.nii.gz has no mask"):
         find.load(settings("totalsegmentator", root, side=16))
+
+
+def test_volumes_of_one_name_in_two_folders_are_not_one(tmp_path):
+    """Else one's image may meet the other's mask."""
+    for name in "ab":
+        tiny_volumes.decathlon(tmp_path / name, 2)
+    # All alike, as an archive beside what was taken out of it.
+    assert len(set(found_cases(tmp_path))) == 2
+    image, mask = tiny_volumes.scan(7)
+    tiny_volumes.write(tmp_path / "b/imagesTr/case_00.nii.gz", image)
+    with pytest.raises(UserError, match="a/images.* and b/images.* one name"):
+        found_cases(tmp_path)
+    (tmp_path / "b/imagesTr/case_00.nii.gz").unlink()
+    tiny_volumes.write(tmp_path / "b/labelsTr/case_00.nii", mask)
+    with pytest.raises(UserError, match="case_00.nii.* have one name"):
+        found_cases(tmp_path)
+
+
+def found_cases(root):
+    return find.load(settings("decathlon", root)).masks.cases
+
+
+def test_what_is_too_small_to_be_seen_is_told(tmp_path, capsys):
+    root = tiny_volumes.decathlon(tmp_path / "blocks", 3)
+    for i in range(2):
+        image, mask = tiny_volumes.scan(i)
+        mask[mask == 2] = 0
+        mask[6, 6, 6] = 2
+        tiny_volumes.write(root / f"labelsTr/case_{i:02}.nii.gz", mask)
+    find.load(settings("decathlon", root))
+    told = "left out: ball in 2 volumes, where it has fewer than 8"
+    assert told in capsys.readouterr().out
+    for i in range(3):
+        image, mask = tiny_volumes.scan(i)
+        small = np.zeros_like(mask)
+        small[6, 6, 6] = 2
+        tiny_volumes.write(root / f"labelsTr/case_{i:02}.nii.gz", small)
+    with pytest.raises(UserError, match="ball in 3 volumes.*data.spacing"):
+        find.load(settings("decathlon", root))
+
+
+@hypothesis.given(st.sets(st.text(max_size=5), min_size=3, max_size=60))
+def test_each_split_has_subjects(names):
+    splits = own_volumes.split_subjects(names)
+    assert set(splits) == names
+    share = [list(splits.values()).count(s) for s in ("test", "validation")]
+    for count, part in zip(share, (0.3, 0.15), strict=True):
+        assert count == max(1, round(part * len(names)))
+    assert "train" in splits.values()
+
+
+def test_names_fit_for_files(tmp_path):
+    root = tiny_volumes.decathlon(tmp_path / "Mine", 3)
+    about = json.loads((root / "dataset.json").read_text())
+    for told, name in (
+        ("BTCV/Abdomen ../x", "btcv-abdomen-x"),
+        ("", "mine"),
+        ("Hippocampus", "hippocampus"),
+    ):
+        text = json.dumps(about | {"name": told})
+        (root / "dataset.json").write_text(text)
+        data = settings("decathlon", root)
+        table = find.load(data)
+        assert table.name == find.benchmark(table, data) == name
+
+
+def test_a_link_to_nothing_is_in_nobodys_way(tmp_path):
+    """As data sets of git-annex hold until they are fetched."""
+    root = tiny_volumes.decathlon(tmp_path / "blocks", 3)
+    (root / "README.txt").symlink_to(root / "gone")
+    find.load(settings("decathlon", root))
+    path = root / "imagesTr/case_00.nii.gz"
+    path.unlink()
+    path.symlink_to(root / "gone")
+    with pytest.raises(UserError, match="imagesTr/case_00.nii.gz cannot be"):
+        find.load(settings("decathlon", root))
+
+
+def test_bad_files_come_before_work(tmp_path, monkeypatch):
+    root = tiny_volumes.decathlon(tmp_path / "blocks", 3)
+    (root / "labelsTr/case_02.nii.gz").write_bytes(b"nothing")
+
+    def never(*_, **__):
+        raise AssertionError("something was resampled")
+
+    monkeypatch.setattr(nifti, "sample", never)
+    with pytest.raises(UserError, match="case_02.nii.gz is no whole NIfTI"):
+        find.load(settings("decathlon", root))

@@ -111,6 +111,29 @@ def test_other_files_are_not_taken_for_the_prepared(tmp_path):
         volume_builders.Acdc(folder=other, data_dir=home)
 
 
+def test_corrected_files_are_not_taken_for_the_prepared(tmp_path):
+    """Also where files of other labels, or names, are as long as before."""
+    home, folder = tmp_path / "tfds", tmp_path / "blocks"
+    tiny_volumes.decathlon(folder, 2)
+    _, mask = tiny_volumes.scan(0)
+    path = folder / "labelsTr/case_00.nii"
+    (folder / "labelsTr/case_00.nii.gz").unlink()
+    tiny_volumes.write(path, mask)
+    load("decathlon", home, folder)
+    volume_builders.Decathlon(folder=folder, data_dir=home)
+    about = (folder / "dataset.json").read_text()
+    (folder / "dataset.json").write_text(about.replace("Rod", "Bar"))
+    with pytest.raises(UserError, match="or from older ones"):
+        volume_builders.Decathlon(folder=folder, data_dir=home)
+    (folder / "dataset.json").write_text(about)
+    volume_builders.Decathlon(folder=folder, data_dir=home)
+    size = path.stat().st_size
+    tiny_volumes.write(path, np.minimum(mask, 1))
+    assert path.stat().st_size == size
+    with pytest.raises(UserError, match="or from older ones"):
+        volume_builders.Decathlon(folder=folder, data_dir=home)
+
+
 def test_a_folder_of_totalsegmentator_becomes_a_data_set(tmp_path):
     folder = tiny_volumes.totalseg(tmp_path / "Body", 2)
     items = load("totalsegmentator", tmp_path / "tfds", folder)

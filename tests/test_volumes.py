@@ -1,5 +1,6 @@
 """Volumes: tables, images drawn of tissues, episodes, augmentation."""
 
+import dataclasses
 import json
 
 import chex
@@ -10,7 +11,6 @@ import tiny_volumes
 
 from htmaml_jax import surfaces
 from htmaml_jax.data import draw, find, mixture, paint, sources, together
-from htmaml_jax.data.own_volumes import SPLIT_SHARES
 from htmaml_jax.errors import UserError
 
 SHAPE = draw.Shape(1, 1, 2, 1, 1)
@@ -52,7 +52,6 @@ def test_splits_share_neither_structures_nor_subjects(table):
             if a != b:
                 for of in (table.labels, table.recordings):
                     assert not set(of[rows[a]]) & set(of[rows[b]])
-    assert abs(sum(SPLIT_SHARES.values()) - 1) < 1e-9
 
 
 @pytest.mark.parametrize("loader", ["device", "tfdata"])
@@ -235,6 +234,26 @@ def test_reports_average_answers_of_a_volume_first():
     assert found["volumes"]["a"]["hd95"] == 2.0
     assert found["volumes"]["b"]["hd95"] is None
     json.dumps(found, allow_nan=False)
+
+
+def test_distances_are_in_the_units_of_each_volume(drawn):
+    """Cells of 1, 2 and 3 mm: three cells beside it are 6 mm apart."""
+    spacing = np.broadcast_to(np.float32([1, 2, 3]), drawn.masks.spacing.shape)
+    table = dataclasses.replace(
+        drawn, masks=drawn.masks._replace(spacing=spacing)
+    )
+    truth = np.zeros((1, 1, 16, 16, 16), np.uint8)
+    truth[..., 4:10, 4:10, 4:10] = 1
+    told = surfaces.compare(
+        np.roll(truth, 3, 3),
+        truth,
+        table,
+        np.zeros((1, 1, 1), int),
+        np.zeros((1, 1), int),
+        2.0,
+    )
+    (of,) = told["by_structure"].values()
+    assert of["hd95"]["mean"] == pytest.approx(6.0)
 
 
 @pytest.mark.slow

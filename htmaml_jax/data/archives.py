@@ -103,9 +103,13 @@ def folder_files(root: pathlib.Path) -> Files:
         for name in names:
             path = here / name
             below = path.relative_to(root).as_posix()
-            stat = path.stat()
-            stamp = str(stat.st_mtime_ns)
-            out[below] = File(below, stat.st_size, stamp, path.read_bytes)
+            try:
+                stat = path.stat()
+                size, stamp = stat.st_size, str(stat.st_mtime_ns)
+            except OSError:
+                # A link to what was not fetched is in nobody's way until read.
+                size, stamp = 0, "missing"
+            out[below] = File(below, size, stamp, path.read_bytes)
     return out
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from htmaml_jax.data import nifti
+from htmaml_jax.data.together import SMALLEST
 
 BESIDE = 3  # cells that a cube may lie beside the middle
 
@@ -90,6 +91,15 @@ def grids(
             wide[called] = max(width, wide.get(called, 0.0))
         else:
             yield around(inside), (place,)
+
+
+def too_small(name: str, count: int, plan: Any) -> str:
+    """Says that some volumes are no examples of a structure they show."""
+    return (
+        f"{name} in {count} volumes, where it has fewer than {SMALLEST} of "
+        f"the cells of {max(plan.spacing):g} {plan.unit}; set a smaller "
+        "data.spacing to see it"
+    )
 
 
 def too_wide(name: str, width: float, plan: Any, side: int) -> str:

@@ -150,7 +150,9 @@ def make_pool(table: Table, split: str, shape: Shape) -> Pool:
     if uses is None:
         uses = np.full(len(table.labels), SUPPORT | QUERY, np.uint8)
     for label, mine in zip(classes, rows, strict=True):
-        _check_class(table, table.classes[label], mine, uses, shape, shared)
+        where = f"class {table.classes[label]!r} of {table.name}"
+        where += f" (split {split!r})" if len(table.splits) > 1 else ""
+        _check_class(table, where, mine, uses, shape, shared)
     width = max(map(len, rows))
     examples = np.zeros((len(classes), width), np.int32)
     may = np.zeros((len(classes), width), np.uint8)
@@ -180,7 +182,7 @@ def make_pool(table: Table, split: str, shape: Shape) -> Pool:
     )
 
 
-def _check_class(table, name, rows, uses, shape, shared):
+def _check_class(table, where, rows, uses, shape, shared):
     """Refuses a class whose recordings cannot fill every possible draw.
 
     Its own support spoils `shot` recordings at most, the support of the other
@@ -194,17 +196,16 @@ def _check_class(table, name, rows, uses, shape, shared):
     left -= common[: (shape.way - 1) * shape.shot].sum()
     if len(first) < shape.shot:
         raise UserError(
-            f"class {name!r} of {table.name} has {len(first)} examples that "
-            f"may be support, and {shape.shot} are asked for; lower shot, or "
-            "judge without its labels (eval.support)."
+            f"{where} has {len(first)} examples that may be support, and "
+            f"{shape.shot} are asked for; lower shot, or judge without its "
+            "labels (eval.support)."
         )
     if left < shape.query:
         raise UserError(
-            f"class {name!r} of {table.name} has {len(rows)} examples from "
-            f"{len(sizes)} recordings: after {shape.shot} for the support "
-            f"as few as {max(left, 0)} from other recordings are left, and "
-            f"{shape.query} queries are asked for; lower shot or query, or "
-            "add recordings."
+            f"{where} has {len(rows)} examples from {len(sizes)} recordings: "
+            f"after {shape.shot} for the support as few as {max(left, 0)} "
+            f"from other recordings are left, and {shape.query} queries are "
+            "asked for; lower shot or query, or add recordings."
         )
 
 

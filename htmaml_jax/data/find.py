@@ -210,7 +210,8 @@ def domains(
 
 def benchmark(table: Table | Functions, data: Any, domain: str = "") -> str:
     """Returns what results on this data, or one domain of it, are called."""
-    named = organs.BENCHMARKS.get(table.name, table.name)
+    # One's own folder may be called as a known one.
+    named = organs.BENCHMARKS.get(data.name, table.name)
     if table.name in ("esc50-pack", "esc50"):
         named = f"esc50-{data.split}"
     if not domain:

@@ -7,6 +7,7 @@ wrong with a file is said with its name, before anything is computed from it.
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from collections.abc import Collection
 from typing import Any, NamedTuple
@@ -32,6 +33,7 @@ _DAMAGE = (
 _UNITS = {1: "meter", 3: "micron"}
 _GZIP = b"\x1f\x8b"
 _LONG = 540  # bytes of the header of NIfTI-2; it begins with that number
+_LARGEST = 1e30  # size of an intensity, within what 32 bits can hold
 
 
 class Volume(NamedTuple):
@@ -75,11 +77,16 @@ def read(data: bytes, name: str) -> Volume:
         plain = gzip.decompress(data) if data[:2] == _GZIP else data
         long = plain[:4] in (_LONG.to_bytes(4, x) for x in ("little", "big"))
         kind = nibabel.Nifti2Image if long else nibabel.Nifti1Image
-        image = kind.from_bytes(plain)
-        values = np.asarray(image.dataobj)
         # As stored: loading an image sets sizes of 0 to 1.
         size = kind.header_class.template_dtype.itemsize
         header = kind.header_class(plain[:size], check=False)
+        # Else a damaged header makes room for what it claims, however much.
+        told = math.prod(map(int, header["dim"][1 : 1 + int(header["dim"][0])]))
+        told = told * int(header["bitpix"]) // 8 + int(header["vox_offset"])
+        if told > len(plain):
+            raise ValueError(f"{told} bytes announced, {len(plain)} there")
+        image = kind.from_bytes(plain)
+        values = np.asarray(image.dataobj)
         sizes = np.asarray(header["pixdim"][1:4], float)
         unit = int(header["xyzt_units"]) % 8
     except _DAMAGE as error:
@@ -112,11 +119,11 @@ def read(data: bytes, name: str) -> Volume:
         raise UserError(
             f"{name} counts space in units of a {_UNITS[unit]}; write it in mm."
         )
-    if not np.isfinite(values).all():
-        count = int((~np.isfinite(values)).sum())
+    usable = np.abs(values) <= _LARGEST  # NaN is not
+    if not usable.all():
         raise UserError(
-            f"{name} has {count} voxels that are not finite numbers (NaN or "
-            "infinite); replace them."
+            f"{name} has {int((~usable).sum())} voxels that are not finite "
+            f"numbers (NaN, infinite, or beyond {_LARGEST:g}); replace them."
         )
     return Volume(values, image.affine, name, image.header)
 
@@ -152,17 +159,21 @@ def check_pair(image: Volume, mask: Volume) -> None:
             f"{image.name} {image.data.shape}; a mask has a label for each "
             "voxel."
         )
-    if not np.allclose(image.affine, mask.affine, atol=1e-2):
+    # At the corners: a small difference of sizes adds up from voxel to voxel.
+    here, there = (corners(image, x.affine) for x in (image, mask))
+    apart = np.linalg.norm(here - there, axis=1).max()
+    if apart > spacing_of(image.affine).min() / 2:
         raise UserError(
             f"{mask.name} and its image {image.name} have different affines: "
-            "they lie in different places. Resample one to the other."
+            f"they lie up to {apart:.3g} mm apart. Resample one to the other."
         )
 
 
 def whole(mask: Volume) -> np.ndarray:
     """Returns the labels [X, Y, Z] int32 of a mask; an image is refused."""
     labels = np.rint(mask.data).astype(np.int32)
-    if not np.array_equal(labels, mask.data):
+    # Programs that store a mask with a scale read 1 back as 1.00000006.
+    if not np.allclose(labels, mask.data, rtol=0, atol=1e-3):
         raise UserError(
             f"{mask.name} has labels that are not whole numbers; it seems to "
             "be an image, or a mask that was resampled with interpolation."
@@ -180,6 +191,13 @@ def labels_of(mask: Volume, known: Collection[int]) -> np.ndarray:
             f"known are {', '.join(map(str, sorted(known)))}."
         )
     return labels
+
+
+def corners(volume: Volume, affine: np.ndarray) -> np.ndarray:
+    """Returns where an affine puts the corners of a volume, [8, 3] mm."""
+    last = np.array(volume.data.shape) - 1
+    places = np.array(list(np.ndindex(2, 2, 2))) * last
+    return nibabel.affines.apply_affine(affine, places)
 
 
 def spacing_of(affine: np.ndarray) -> np.ndarray:
@@ -217,11 +235,8 @@ def grid_over(volume: Volume, spacing: np.ndarray, side: int) -> Grid:
     voxels out of it, when it is sampled in turn.
     """
     spacing = np.broadcast_to(np.asarray(spacing, float), 3)
-    corners = nibabel.affines.apply_affine(
-        volume.affine,
-        np.array(list(np.ndindex(2, 2, 2))) * (np.array(volume.data.shape) - 1),
-    )
-    low, high = corners.min(0), corners.max(0)
+    outer = corners(volume, volume.affine)
+    low, high = outer.min(0), outer.max(0)
     cells = np.ceil((high - low) / spacing).astype(int) + 2
     cells = np.maximum(cells, side)
     affine = np.diag([*spacing, 1.0])
@@ -232,13 +247,13 @@ def grid_over(volume: Volume, spacing: np.ndarray, side: int) -> Grid:
 def around(volume: Volume, grid: Grid) -> Volume:
     """Cuts out what `sample` looks at: a grid, and a few cells beside it."""
     shape = np.array(grid.shape)
-    corners = np.array(list(np.ndindex(2, 2, 2))) * (shape + 7) - 4
-    corners = nibabel.affines.apply_affine(grid.affine, corners)
+    outer = np.array(list(np.ndindex(2, 2, 2))) * (shape + 7) - 4
+    outer = nibabel.affines.apply_affine(grid.affine, outer)
     into = np.linalg.inv(volume.affine)
-    corners = nibabel.affines.apply_affine(into, corners)
+    outer = nibabel.affines.apply_affine(into, outer)
     last = np.array(volume.data.shape)
-    low = np.clip(np.floor(corners.min(0)).astype(int), 0, last - 1)
-    high = np.clip(np.ceil(corners.max(0)).astype(int) + 1, low + 1, last)
+    low = np.clip(np.floor(outer.min(0)).astype(int), 0, last - 1)
+    high = np.clip(np.ceil(outer.max(0)).astype(int) + 1, low + 1, last)
     affine = volume.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ low
     part = tuple(map(slice, low, high))

@@ -28,14 +28,14 @@ EXPECTED = {
     "segmentations/STRUCTURE.nii.gz",
 }
 END = r"\.nii(?:\.gz)?$"
-_MSD = re.compile(r"(?:^|/)(imagesTr|labelsTr)/([^/]+?)" + END)
 # Whole paths, so that what has one name in two folders shows.
+_MSD = re.compile(r"^(?:.*/)?(imagesTr|labelsTr)/([^/]+?)" + END)
 _SCAN = re.compile(r"^(?:.*/)?([^/]+)/(ct|mri)" + END)
 _PART = re.compile(r"^(?:.*/)?([^/]+)/segmentations/([^/]+?)" + END)
 _JSON = "dataset.json"
 _SIDE = re.compile(r"(?:^|[-_ ])(?:left|right)(?=$|[-_ ])")
-# Of the subjects of one's own data.
-SPLIT_SHARES = {"test": 0.3, "validation": 0.15, "train": 0.55}
+# Of the subjects of one's own data; others are for training.
+SHARES = {"test": 0.3, "validation": 0.15}
 
 
 def decathlon(files: Files, folder: pathlib.Path, data: Any):
@@ -47,7 +47,7 @@ def decathlon(files: Files, folder: pathlib.Path, data: Any):
     ]
     kinds = about.get("modality") or about.get("channel_names")
     ct = re.search(r"\bCT\b", json.dumps(kinds), re.IGNORECASE) is not None
-    name = str(about.get("name", folder.name)).lower().replace(" ", "-")
+    name = _called(str(about.get("name", "")), folder.name)
     licence = str(about.get("licence", "unknown"))
     structures = _structures(about, folder)
     return cases, _plan(name, structures, cases, data, licence, ct)
@@ -64,10 +64,10 @@ def totalsegmentator(files: Files, folder: pathlib.Path, data: Any):
         )
     scans: dict[str, str] = {}
     for name, _, path in found:
-        _once(scans, name, path)
+        _once(files, scans, name, path)
     parts: dict[str, dict[str, str]] = {}
     for name, structure, path in matching(files, _PART):
-        _once(parts.setdefault(name, {}), structure.lower(), path)
+        _once(files, parts.setdefault(name, {}), structure.lower(), path)
     names = sorted({one for of in parts.values() for one in of})
     cases = complete(
         Case(
@@ -79,18 +79,28 @@ def totalsegmentator(files: Files, folder: pathlib.Path, data: Any):
         for name in sorted({*scans, *parts})
     )
     structures = dict(enumerate(names, start=1))
-    name = folder.name.lower().replace(" ", "-")
+    name = _called(folder.name)
     ct = "ct" in kinds
     return cases, _plan(name, structures, cases, data, "unknown", ct)
 
 
-def _once(found, name, path):
-    if name in found:
+def _once(files, found, name, path):
+    """Notes the path of a name; two files may have it if they are alike."""
+    first = files[found.setdefault(name, path)]
+    if first is files[path]:
+        return
+    # An archive may lie beside what was taken out of it.
+    if first.size != files[path].size or first.read() != files[path].read():
         raise UserError(
             f"{found[name]} and {path} have one name; give the folder of one "
             "of them as data.dir, or rename it."
         )
-    found[name] = path
+
+
+def _called(*names):
+    """Makes the first name that has letters fit for files and tables."""
+    fit = [re.sub(r"[^a-z0-9]+", "-", x.lower()).strip("-") for x in names]
+    return next(filter(None, fit), "volumes")
 
 
 def _plan(name, structures, cases, data, licence, ct):
@@ -104,7 +114,7 @@ def _plan(name, structures, cases, data, licence, ct):
             split: tuple(name for name in names if both[name] in of)
             for split, of in split_classes(tuple(set(both.values()))).items()
         }
-        held = {case.subject: _split_of(case.subject) for case in cases}
+        held = split_subjects({case.subject for case in cases})
     return Plan(
         name=name,
         structures=structures,
@@ -122,14 +132,14 @@ def _subject(name, data):
     return recording_of(data.recording or None)(pathlib.PurePosixPath(name))
 
 
-def _split_of(subject):
-    """Draws the split of a subject, by its name alone."""
-    share = zlib.crc32(subject.encode()) / 2**32
-    for split, part in SPLIT_SHARES.items():
-        if share < part:
-            return split
-        share -= part
-    return split
+def split_subjects(subjects: Iterable[str]) -> dict[str, str]:
+    """Deals subjects to splits, in shares that few subjects have, too."""
+    names = sorted(subjects, key=lambda name: zlib.crc32(name.encode()))
+    splits = []
+    for split, share in SHARES.items():
+        splits += [split] * max(1, round(share * len(names)))
+    splits += ["train"] * (len(names) - len(splits))
+    return dict(zip(names, splits, strict=False))
 
 
 def _about(files: Files, folder):
@@ -181,14 +191,15 @@ def _structures(about, folder):
 
 def pairs(files: Files) -> list[Case]:
     """Pairs imagesTr/NAME with labelsTr/NAME."""
-    found: dict[str, dict[str, str]] = {}
+    parts: dict[str, dict[str, str]] = {"imagesTr": {}, "labelsTr": {}}
     for part, name, path in matching(files, _MSD):
         # Images of one channel may be called NAME_0000.
         name = re.sub(r"_0000$", "", name) if part == "imagesTr" else name
-        found.setdefault(name, {})[part] = path
+        _once(files, parts[part], name, path)
+    images, masks = parts.values()
     return complete(
-        (Case(name, name, one.get("imagesTr", ""), one.get("labelsTr", "")))
-        for name, one in sorted(found.items())
+        Case(name, name, images.get(name, ""), masks.get(name, ""))
+        for name in sorted({*images, *masks})
     )
 
 

@@ -67,21 +67,30 @@ class _Volumes(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if self.is_prepared() and source != self._source():
             raise UserError(
                 f"{self.data_path}: was prepared from other files than {root} "
-                "holds; remove it or give another data_dir."
+                "holds, or from older ones; remove it or give another data_dir."
             )
 
     def _settings(self):
         return {}
 
     def _source(self):
-        sizes = [
-            (
-                case.name,
-                *(self._files[p].size for p in (case.image, *case.masks)),
-            )
+        held = [
+            (case.name, case.subject, case.image, case.masks)
             for case in self._cases
         ]
-        return hashlib.sha256(json.dumps(sizes).encode()).hexdigest()
+        paths = sorted({p for _, _, image, of in held for p in (image, *of)})
+        stamps = archives.stamps(self._files, paths)
+        text = json.dumps([held, stamps, self._metadata()])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _metadata(self):
+        plan = self._plan
+        return {
+            "structures": {str(k): v for k, v in plan.structures.items()},
+            "splits": {k: list(v) for k, v in plan.splits.items()},
+            "subjects": dict(plan.held or {}),
+            "unit": plan.unit,
+        }
 
     def _info(self) -> tfds.core.DatasetInfo:
         plan = self._plan
@@ -107,11 +116,7 @@ class _Volumes(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             homepage=self.HOMEPAGE,
             license=plan.licence,
             metadata=tfds.core.MetadataDict(
-                structures={str(k): v for k, v in plan.structures.items()},
-                splits={k: list(v) for k, v in plan.splits.items()},
-                subjects=dict(plan.held or {}),
-                unit=plan.unit,
-                source=self._source(),
+                **self._metadata(), source=self._source()
             ),
         )
 

@@ -9,6 +9,7 @@ cells beside it. So it tells roughly where to look, as a detector would.
 
 from __future__ import annotations
 
+import collections
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -85,7 +86,7 @@ def table(
         raise UserError(f"{origin} holds no volumes with masks.")
     paths = sorted({p for case in cases for p in (case.image, *case.masks)})
     key = {
-        "kind": "cubes of volumes",
+        "kind": "cubes of volumes, and what has none",
         "plan": [
             plan.name,
             plan.spacing,
@@ -98,7 +99,7 @@ def table(
         "files": stamps(files, paths),
     }
     found = cache.cached(key, lambda: _prepare(files, cases, plan, side))
-    for said in found["wide"]:
+    for said in found["left_out"]:
         print(f"left out: {said}", flush=True)
     classes = tuple(sorted(set(plan.structures.values())))
     position = {name: i for i, name in enumerate(classes)}
@@ -192,8 +193,11 @@ def _prepare(files, cases, plan, side):
     Structures are numbered by their places in the plan, in masks from 1.
     """
     rows: dict[str, list] = {k: [] for k in ("inputs", "masks", "labels")}
-    rows["cases"], wide = [], {}
+    rows["cases"], wide, small = [], {}, collections.Counter()
     digest = hashlib.sha256()
+    # A file that cannot be used is named before work is done on any.
+    for case in cache.show_progress(cases, desc="checking"):
+        read_case(files, case, plan)
     for i, case in cache.show_progress(list(enumerate(cases)), desc="volumes"):
         data, image, mask = read_case(files, case, plan)
         for part in data:
@@ -209,12 +213,17 @@ def _prepare(files, cases, plan, side):
             patch = nifti.sample(near.data, near.affine, grid)
             patch = np.rint(255 * np.clip(patch, 0, 1)).astype(np.uint8)
             parts = cubes.numbered(drawn, grid, plan.structures)
-            for place in np.intersect1d(shown(parts) - 1, asked):
+            there = shown(parts) - 1
+            for place in np.setdiff1d(asked, there):
+                number = list(plan.structures)[place]
+                small[plan.structures[number]] += number in labels
+            for place in np.intersect1d(there, asked):
                 rows["inputs"].append(patch)
                 rows["masks"].append(parts)
                 rows["labels"].append(place)
                 rows["cases"].append(i)
     said = [cubes.too_wide(*item, plan, side) for item in wide.items()]
+    said += [cubes.too_small(*item, plan) for item in (+small).items()]
     if said and not rows["labels"]:
         raise UserError(f"{cases[0].image} and others: {'; '.join(said)}.")
     if not rows["labels"]:
@@ -223,7 +232,7 @@ def _prepare(files, cases, plan, side):
             f"{', '.join(plan.structures.values())}."
         )
     made = {k: np.stack(v) for k, v in rows.items()}
-    made["wide"] = np.array(said, str)
+    made["left_out"] = np.array(said, str)
     return made | {"content": np.array(digest.hexdigest())}
 
 
@@ -251,5 +260,4 @@ def read_case(
         nifti.check_pair(image, mask)
         found = nifti.labels_of(mask, {1} if number else plan.structures)
         labels[found > 0] = number or found[found > 0]
-    # Where masks say that they lie, which may differ a little from the image.
-    return data, image, mask._replace(data=labels, name=case.masks[0])
+    return data, image, image._replace(data=labels, name=case.masks[0])
