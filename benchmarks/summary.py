@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-from htmaml_jax import results, transfer
+from htmaml_jax import intervals, results, transfer
 
 ORACLES = ("multi-maml",)  # are told what the others must find out
 HEADS = (
@@ -89,17 +89,19 @@ def _row(place, ours, rivals):
 
     def cell(met):
         each = values(met)
-        half = results.half_width(each)
+        half = intervals.half_width(each)
         if len(met) == 1:
-            half = results.interval(*met.values())
+            half = intervals.interval(*met.values())
         written = shown.write(each.mean(), half)
         seeds = min(len(x) for x in met.values())
         return f"{written} ({seeds})"
 
     apart = values(ours) - values(rivals[best])
-    difference = apart.mean(), results.half_width(apart)
+    difference = apart.mean(), intervals.half_width(apart)
     if len(ours) == 1:
-        difference = results.difference(*ours.values(), *rivals[best].values())
+        difference = intervals.difference(
+            *ours.values(), *rivals[best].values()
+        )
     cells = (
         place[0],
         ", ".join(filter(None, (results.setting(one), place[4]))),

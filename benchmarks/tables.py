@@ -10,7 +10,7 @@ import speed_tables
 import summary
 import wide_tables
 
-from htmaml_jax import files, results
+from htmaml_jax import files, intervals, results
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Benchmarks that share a table: the column, and the fold if there are any, in
@@ -25,7 +25,7 @@ START, END = "<!-- {}: made by benchmarks/tables.py -->", "<!-- end -->"
 def table(found: list[dict]) -> str:
     """Returns Markdown: a table per benchmark, a row per system.
 
-    Intervals are those of `results.interval`. The difference is paired with
+    Intervals are those of `intervals.interval`. The difference is paired with
     `htmaml` of the same variant, or else of what of it says how it was judged
     (`tuned100`); where there is none, and for its own ablations, with plain
     `htmaml`. Mixtures get a column per domain.
@@ -114,13 +114,13 @@ def _recovered(rows):
         return []
     one = ours[0]
     shown, setting = results.unit(one), results.setting(one)
-    cost, half = results.difference(apart, joint)
+    cost, half = intervals.difference(apart, joint)
     points = " points" if shown.sign else ""
     lost = shown.write(shown.better * cost, half, "+")
     said = f"{setting}: joint training costs MAML {lost}{points}"
     if shown.better * cost <= half:
         return ["", f"{said}, nothing that could be recovered."]
-    share = results.difference(ours, joint)[0] / cost
+    share = intervals.difference(ours, joint)[0] / cost
     return ["", f"{said}; htmaml recovers {share:.0%} of it."]
 
 
@@ -129,7 +129,7 @@ def _line(mine, base, domains):
     shown = results.unit(one)
     apart = ""
     if base and mine is not base and results.same_episodes([*mine, *base]):
-        mean, half = results.difference(base, mine)
+        mean, half = intervals.difference(base, mine)
         apart = shown.write(mean, half, "+")
     train = [x["train"] for x in mine]
     cells = (
@@ -138,7 +138,7 @@ def _line(mine, base, domains):
         results.label(one),
         ", ".join(str(x["seed"]) for x in mine),
         shown.write(
-            np.mean([x["values"] for x in mine]), results.interval(mine)
+            np.mean([x["values"] for x in mine]), intervals.interval(mine)
         ),
         *(
             f"{shown.factor * np.mean(means):.{shown.places - 1}f}"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import summary
 
-from htmaml_jax import results
+from htmaml_jax import intervals, results
 
 
 def table(found: list[dict], pattern: str) -> str:
@@ -90,7 +90,7 @@ def _apart(ours, places):
     both = [{place: x[place] for place in common} for x in (ours, places)]
     values = summary.values(both[0]) - summary.values(both[1])
     shown = results.unit(next(iter(places.values()))[0])
-    return shown.write(values.mean(), results.half_width(values), "+")
+    return shown.write(values.mean(), intervals.half_width(values), "+")
 
 
 def _row(label, places, sets, told, apart):

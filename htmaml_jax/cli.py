@@ -22,8 +22,16 @@ from htmaml_jax.errors import UserError
 _PREFIX = "--config."
 
 
-def door(main: Callable[[Sequence[str]], None]) -> None:
-    """Runs a door; what a person can mend becomes one line, exit code 2."""
+def door(
+    main: Callable[[Sequence[str]], None],
+    interrupted: str = "nothing was written",
+) -> None:
+    """Runs a door; what a person can mend becomes one line, exit code 2.
+
+    Args:
+      main: takes the arguments.
+      interrupted: what is so after Ctrl-C.
+    """
     # Logs of a run in the background are read while it runs.
     sys.stdout.reconfigure(line_buffering=True)
     try:
@@ -41,10 +49,7 @@ def door(main: Callable[[Sequence[str]], None]) -> None:
         )
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print(
-            "interrupted; the same command goes on from the last checkpoint.",
-            file=sys.stderr,
-        )
+        print(f"interrupted; {interrupted}.", file=sys.stderr)
         raise SystemExit(130) from None
 
 
@@ -186,8 +191,25 @@ def versions() -> dict[str, str]:
 
 def word(text: str) -> str:
     """Takes an option that becomes the name of a folder."""
-    if not re.fullmatch(r"[\w+-]+", text):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} must be of letters, digits, -, + and _"
-        )
+    return _made_of(r"[\w+-]+", text, "letters, digits, -, + and _")
+
+
+def variant(text: str) -> str:
+    """Takes an option that becomes part of a file's name, or nothing."""
+    return _made_of(r"[\w+.-]*", text, "letters, digits, -, +, _ and .")
+
+
+def _made_of(pattern, text, allowed):
+    if not re.fullmatch(pattern, text):
+        raise argparse.ArgumentTypeError(f"{text!r} must be of {allowed}")
     return text
+
+
+def named(argument: str, overrides: Sequence[tuple[str, str]]) -> list[str]:
+    """Lists the paths of fields, but the system, that a command line sets."""
+    told = configs.items(argument.partition(".py:")[2])
+    names = [item.partition("=")[0] for item in told]
+    names += [name for name, _ in overrides]
+    shorts = configs.SHORTHANDS
+    paths = [path for name in names for path in shorts.get(name, (name,))]
+    return [path for path in paths if path != "system"]

@@ -38,13 +38,20 @@ class Descent(Slots):
         return (judge or self.problem.inner)(outputs, support), stats
 
     def polish(
-        self, start, support, progress=1.0, training=False, shuffle=None
+        self,
+        start,
+        support,
+        progress=1.0,
+        training=False,
+        shuffle=None,
+        every=False,
     ):
         """theta_task to phi_task, on shuffled channels if training wants.
 
         Returns:
           Lists of Adapted and of their weights in the outer loss; of one
-          unless that looks at every step. The last one is the result.
+          unless that looks at every step, or `every` one is asked for. The
+          last one is the result.
         """
         inner, outer = self.config.inner, self.config.outer
         classes = self.there(support)
@@ -54,7 +61,8 @@ class Descent(Slots):
             return self.support_pass(self.realise(variables, rest), *more)[0]
 
         joint = training and outer.objective == "joint"
-        every = training and outer.loss == "every" and inner.steps > 1
+        every = every or (training and outer.loss == "every")
+        every = every and inner.steps > 1
         passed = [start.variables]
         if inner.steps and not joint:
             gradient = gradients.inner_gradient(loss, outer.gradient)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -81,6 +82,17 @@ def judged_source(
     return table, shape, source
 
 
+def as_learned(learner: Any) -> Any:
+    """Returns the learner without what `eval` adds or takes away.
+
+    By its validation a checkpoint is the best; were that to depend on fields
+    which a resume may change, it would be compared with another measure.
+    """
+    config = learner.config.copy_and_resolve_references()
+    config.eval.update(strength=1.0, finetune=0)
+    return dataclasses.replace(learner, config=config)
+
+
 def record_of(config: Any, facts: Any, **more: Any) -> dict[str, Any]:
     """Returns what a run writes down of itself, as JSON.
 
@@ -153,7 +165,7 @@ def open_domain(
         learner.paired,
     )
     validate = judging.make_judge(
-        learner, held, mesh, config.train.val_episodes, chunk
+        as_learned(learner), held, mesh, config.train.val_episodes, chunk
     )
     # A part of a run of several domains.
     known = record_of(config, facts, chunk=chunk, part=name)

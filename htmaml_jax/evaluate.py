@@ -10,7 +10,7 @@ from typing import Any
 
 from etils import epath
 
-from htmaml_jax import cli, results, surfaces
+from htmaml_jax import cli, intervals, results, surfaces
 from htmaml_jax.config import needs_domain
 from htmaml_jax.errors import UserError
 
@@ -36,7 +36,10 @@ def main(argv: Sequence[str]) -> None:
         help="folder that gets one JSON per run, e.g. results",
     )
     parser.add_argument(
-        "--variant", default="", help="names an ablation in the result"
+        "--variant",
+        type=cli.variant,
+        default="",
+        help="names an ablation in the result",
     )
     parser.add_argument(
         "--benchmark",
@@ -90,6 +93,11 @@ def evaluate(
     machine.use_cache()
     info, meta, config = restore(workdir, series, overrides)
     judged, volumes = config.eval, config.net.output == "voxels"
+    if draw and config.embed.control == "shuffled":
+        raise UserError(
+            "--pictures show what a task makes of its own support set, which "
+            "embed.control=shuffled does not; leave --pictures out."
+        )
     table = find.load(config.data)
     told = facts(table)
     changing = ("data.dir", "data.name", "data.label_names")
@@ -169,6 +177,12 @@ def evaluate(
         marks += [f"tuned{judged.finetune}"]
         bent = judged.finetune_bend
         marks += [f"bent{bent:g}"] if bent else []
+
+    def summary(mine=slice(None), name=""):
+        found = {"values": values[mine], **more}
+        half = intervals.rounded(intervals.interval([found], name))
+        return intervals.summary(values[mine]) | {"ci95": half}
+
     return {
         "benchmark": benchmark,
         "system": config.system,
@@ -181,10 +195,9 @@ def evaluate(
         "metric": learner.problem.metric,
         "inductive": not judged.transductive,
         "episodes": len(values),
-        **results.summary(values),
-        "ci95": results.rounded(results.interval([{"values": values, **more}])),
+        **summary(),
         "by_domain": {
-            name: results.summary(values[mine])
+            name: summary(mine, name)
             for name, mine in of.items()
             if mine.sum() > 1
         },
@@ -237,6 +250,17 @@ def restore(
         )
     info["checkpoint"] = {"series": series, "step": saved.step(series)}
     config = cli.restore_config(info["config"], overrides)
+    trained = cli.restore_config(info["config"])
+    sizes = [
+        find.blank_episode(x.data).support.inputs.shape[1:]
+        for x in (trained, config)
+    ]
+    if sizes[0] != sizes[1]:
+        raise UserError(
+            f"{workdir} has learned on {trained.data.name}, with inputs of the "
+            f"shape {sizes[0]}; {config.data.name} has {sizes[1]}. Judge it "
+            "on data of its own form."
+        )
     if config.data.tokens:
         # Weights of another one would not even fit.
         stamp = {"stamp": folders.stamp(folders.find(config.data.encoder))}

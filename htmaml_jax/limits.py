@@ -68,6 +68,7 @@ def _check_slots(config):
     """Refuses fillings that do not go together."""
     hyper, inner, embed = config.hyper, config.inner, config.embed
     outer, net, data = config.outer, config.net, config.data
+    joint = config.joint
     classes = net.output in ("classes", "labels")
     examples = form(data)
     functions = examples == "functions"
@@ -99,6 +100,29 @@ def _check_slots(config):
         (
             net.length and net.kind != "conv",
             "net.length is for net.kind=conv; set it to 0.0",
+        ),
+        (
+            net.kind not in ("conv", "unet")
+            and (net.precision, net.norm, net.down)
+            != ("float32", "group", "pool"),
+            f"net.precision, net.norm and net.down are for net.kind=conv and "
+            f"unet; with {net.kind} leave them out",
+        ),
+        (
+            classes and 1 in (data.way, data.min_way, config.eval.way),
+            "of one class there is nothing to tell apart; set data.way, "
+            "eval.way and, if it is not 0, data.min_way to 2 or more",
+        ),
+        (
+            not joint.parts
+            and (joint.only or joint.weigh != "none" or not joint.shared),
+            "joint.only, joint.weigh and joint.shared are for a config of "
+            "several domains, such as configs/multimodal.py",
+        ),
+        (
+            joint.weigh != "none" and not joint.shared,
+            "joint.weigh is of gradients in a trunk of all; set "
+            "joint.weigh=none or joint.shared=True",
         ),
         (
             net.context and net.kind != "ngrams",

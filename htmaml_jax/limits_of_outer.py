@@ -108,7 +108,14 @@ def faults(config: ConfigDict) -> tuple[tuple[bool, str], ...]:
             "outer.objective=joint leaves nothing for outer.gradient=reptile",
         ),
         (
-            classes and outer.objective == "joint" and hyper.kind != "identity",
+            (classes or net.output == "voxels")
+            and outer.objective == "joint"
+            and hyper.kind != "identity",
             "outer.objective=joint needs hyper.kind=identity",
+        ),
+        (
+            outer.gradient == "reptile" and not config.inner.steps,
+            "outer.gradient=reptile learns from where inner steps end; set "
+            "inner.steps to 1 or more",
         ),
     )

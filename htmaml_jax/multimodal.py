@@ -11,6 +11,7 @@ import contextlib
 import json
 import math
 import time
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -55,8 +56,13 @@ _OWN = ("joint.", "log.", "outer.rate", "outer.warmup")
 _OWN += ("outer.floor", "outer.clip", "outer.decay", "outer.frozen")
 
 
-def configs_of(config: Any) -> dict[str, Any]:
-    """Returns domain -> config, read from the files that `joint` names."""
+def configs_of(config: Any, named: Collection[str] = ()) -> dict[str, Any]:
+    """Returns domain -> config, read from the files that `joint` names.
+
+    Args:
+      config: of the whole run.
+      named: fields that a person has set, be it to their defaults.
+    """
     wanted = {name: file for name, file in config.joint.parts}
     if config.joint.only:
         names = config.joint.only.split("+")
@@ -73,7 +79,8 @@ def configs_of(config: Any) -> dict[str, Any]:
         )
     fields = configs.flat(config)
     plain = configs.parse(configs.default(), f"system={config.system}")
-    said = [k for k, x in configs.flat(plain).items() if x != fields[k]]
+    plain = configs.flat(plain)
+    said = [k for k in fields if plain[k] != fields[k] or k in named]
     lost = [k for k in said if not k.startswith((*_OWN, *_COMMON, *_PASSED))]
     if lost:
         raise UserError(
@@ -90,8 +97,15 @@ def configs_of(config: Any) -> dict[str, Any]:
     return found
 
 
-def train(config: Any, workdir: epath.Path) -> dict[str, dict]:
+def train(
+    config: Any, workdir: epath.Path, named: Collection[str] = ()
+) -> dict[str, dict]:
     """Trains all domains of a config, then evaluates each.
+
+    Args:
+      config: of the whole run.
+      workdir: for it, and a folder of each domain.
+      named: see `configs_of`.
 
     Returns:
       Domain -> the result that is also written to its result.json.
@@ -114,7 +128,7 @@ def train(config: Any, workdir: epath.Path) -> dict[str, dict]:
     mesh = meshes.make_mesh(tasks, config.run.devices)
     key = meshes.replicate(mesh, jax.random.key(config.run.seed))
     domains, metas, optimizers, readers = {}, {}, {}, {}
-    for name, own in configs_of(config).items():
+    for name, own in configs_of(config, named).items():
         hosts.say(f"--- {name}")
         old = (record or {}).get("data", {}).get(name)
         if before := workdirs.read(workdir / name):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import special, stats
 
-from htmaml_jax import results
+from htmaml_jax import intervals
 from htmaml_jax.data import sources
 from htmaml_jax.data.table import Table
 from htmaml_jax.learner import Learner
@@ -60,5 +60,5 @@ def judge(
     return {
         "texts": len(whole),
         "episodes": count,
-        "auroc": {k: results.summary(np.array(v)) for k, v in found.items()},
+        "auroc": {k: intervals.summary(np.array(v)) for k, v in found.items()},
     }

@@ -10,8 +10,8 @@ import numpy as np
 
 from htmaml_jax import maps, slices
 from htmaml_jax.data import audio
+from htmaml_jax.intervals import half_width
 from htmaml_jax.outer import losses
-from htmaml_jax.results import half_width
 
 _ROWS = 5  # classes of the episode that is drawn
 _COLUMNS = 8  # examples of each

@@ -8,36 +8,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
 
 from htmaml_jax import config as configs
-from htmaml_jax import files
+from htmaml_jax import files, intervals
 from htmaml_jax.defaults import FIELDS
 from htmaml_jax.errors import UserError
 
 # Only results that agree in these met the same episodes.
 SAME = ("episodes_id", "split", "way", "shot", "query", "episodes")
-
-
-def half_width(values: np.ndarray) -> float:
-    """Returns half the 95 % confidence interval of a mean, by Student's t."""
-    if len(values) < 2:
-        return float("nan")
-    within = stdtrit(len(values) - 1, 0.975)
-    return float(within * np.std(values, ddof=1) / np.sqrt(len(values)))
-
-
-def rounded(half: float) -> float | None:
-    """Returns half an interval for a JSON, which knows no NaN."""
-    return round(half, 5) if np.isfinite(half) else None
-
-
-def summary(values: np.ndarray) -> dict[str, float | None]:
-    """Returns {"mean", "ci95"} of the metric; one episode has no interval."""
-    return {
-        "mean": round(float(values.mean()), 5),
-        "ci95": rounded(half_width(values)),
-    }
 
 
 def sentence(result: dict[str, Any]) -> str:
@@ -132,7 +110,7 @@ def compare(
     (name_a, a), (name_b, b) = a, b
     if not same_episodes([*a, *b]):
         return f"{name_a} and {name_b} met different episodes."
-    mean, half = difference(a, b)
+    mean, half = intervals.difference(a, b)
     seeds = f"{len(a)} and {len(b)} training seeds"
     shown = unit(a[0])
     points = " points" if shown.sign else ""
@@ -140,55 +118,17 @@ def compare(
         f"{name_a} minus {name_b}: {shown.write(mean, half, '+')}{points} "
         f"(95 % CI, paired over identical episodes, {seeds})"
     )
-    if _of_volumes([*a, *b]):
-        said += f", of {len(by_volume(a))} volumes"
+    if intervals.are_of_volumes([*a, *b]):
+        cases = {v for of in intervals.by_structure(a).values() for v in of}
+        subjects = len({intervals.subject_of(a, case) for case in cases})
+        said += f", of {len(cases)} volumes"
+        said += f" of {subjects} subjects" if subjects < len(cases) else ""
     return said
-
-
-def _of_volumes(found):
-    return all("surfaces" in x for x in found)
-
-
-def by_volume(found: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Returns the Dice of each volume, over episodes, structures and seeds."""
-    each: dict[str, list[float]] = {}
-    for result in found:
-        for of in result["surfaces"]["by_structure"].values():
-            for name, volume in of["volumes"].items():
-                each.setdefault(name, []).append(volume["dice"])
-    return {name: float(np.mean(x)) for name, x in each.items()}
-
-
-def interval(found: Sequence[dict[str, Any]]) -> float:
-    """Returns half the 95 % interval of the mean of one system's results.
-
-    Each episode is first averaged over training seeds. Several episodes ask
-    for one volume, so that of volumes it is they that count.
-    """
-    if _of_volumes(found):
-        return half_width(np.array(list(by_volume(found).values())))
-    return half_width(np.mean([x["values"] for x in found], axis=0))
 
 
 def same_episodes(found: Sequence[dict[str, Any]]) -> bool:
     """Tells whether results were measured on identical episodes."""
     return len({tuple(x[key] for key in SAME) for x in found}) == 1
-
-
-def difference(
-    a: Sequence[dict[str, Any]], b: Sequence[dict[str, Any]]
-) -> tuple[float, float]:
-    """Returns mean and half 95 % interval of the paired difference a - b.
-
-    See `interval`.
-    """
-    means = [np.mean([x["values"] for x in side], axis=0) for side in (a, b)]
-    values = means[0] - means[1]
-    mean = float(values.mean())
-    if _of_volumes([*a, *b]):
-        one, two = by_volume(a), by_volume(b)
-        values = np.array([one[name] - two[name] for name in one])
-    return mean, half_width(values)
 
 
 def label(result: dict[str, Any]) -> str:
@@ -199,19 +139,24 @@ def label(result: dict[str, Any]) -> str:
 
 
 def read_all(folder: pathlib.Path) -> list[dict[str, Any]]:
-    """Reads every result below a folder, in order of file names.
+    """Reads every test result below a folder, in order of file names.
 
     What lies in `speed` are times, of another form.
     """
     paths = sorted(folder.glob("*/*.json"))
-    return [files.read_json(p) for p in paths if p.parent.name != "speed"]
+    found = [files.read_json(p) for p in paths if p.parent.name != "speed"]
+    return [result for result in found if result["split"] == "test"]
 
 
 def file_name(result: dict[str, Any]) -> str:
-    """Returns benchmark/system[+variant]-WwSs-sSEED[-transductive].json."""
+    """Returns benchmark/system[+variant]-WwSs-sSEED[-transductive].json.
+
+    What is no test bears the name of its split, too.
+    """
     variant = result["variant"]
     variant = "" if variant == "default" else f"+{variant}"
     tail = "" if result["inductive"] else "-transductive"
+    tail += "" if result["split"] == "test" else f"-{result['split']}"
     return (
         f"{result['benchmark']}/{result['system']}{variant}-{result['way']}w"
         f"{result['shot']}s-s{result['seed']}{tail}.json"
@@ -234,11 +179,19 @@ def write_all(
                 f"two of these runs would write {path}; evaluate them one by "
                 "one and name each with --variant."
             )
-        if path.is_file() and _origin(files.read_json(path)) != _origin(result):
+        if not path.is_file():
+            continue
+        old = files.read_json(path)
+        if _origin(old) != _origin(result):
             raise UserError(
                 f"{path} holds the result of another config, other data or "
                 "another checkpoint series; name this one with --variant, or "
                 "remove that file first."
+            )
+        if old["episodes"] > result["episodes"]:
+            raise UserError(
+                f"{path} holds {old['episodes']} episodes, and this has "
+                f"{result['episodes']}; remove that file first."
             )
     for path, result in zip(paths, found, strict=True):
         files.write_whole(path, json.dumps(result) + "\n")

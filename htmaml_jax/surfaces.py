@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from htmaml_jax import results
+from htmaml_jax import intervals
 
 
 def answers(learner: Any, meta: Any, episode: Any, read: Any = None):
@@ -95,6 +95,7 @@ def compare(
                 {
                     "structure": table.classes[label],
                     "case": str(about.cases[row]),
+                    "subject": int(table.recordings[row]),
                     "unit": str(about.units[row]),
                     **distances(*both, about.spacing[row], near),
                 }
@@ -106,10 +107,12 @@ def report(rows: Sequence[Mapping[str, Any]], near: float) -> dict[str, Any]:
     """Sums up what `distances` said of volumes, by structure.
 
     A volume is asked for in several episodes: of each all answers are
-    averaged first, so that intervals are over volumes.
+    averaged first, so that intervals are over volumes. "subjects" tells of
+    each volume, but the first, of a subject which the first is.
 
     Args:
-      rows: {"structure", "case", "unit", "dice", "hd95", "surface_dice"}.
+      rows: {"structure", "case", "subject", "unit", "dice", "hd95",
+        "surface_dice"}.
       near: tolerance of surface Dice.
     """
     by: dict[str, dict[str, list]] = {}
@@ -131,7 +134,12 @@ def report(rows: Sequence[Mapping[str, Any]], near: float) -> dict[str, Any]:
             **{k: _summary([m[k] for m in means.values()]) for k in _KEYS},
             "volumes": means,
         }
-    return {"tolerance": near, "by_structure": out}
+    first: dict[Any, str] = {}
+    for row in sorted(rows, key=lambda row: row["case"]):
+        first.setdefault(row["subject"], row["case"])
+    subjects = {row["case"]: first[row["subject"]] for row in rows}
+    several = {k: x for k, x in sorted(subjects.items()) if k != x}
+    return {"tolerance": near, "by_structure": out, "subjects": several}
 
 
 _KEYS = ("dice", "hd95", "surface_dice")
@@ -146,4 +154,4 @@ def _summary(values):
     there = np.array([v for v in values if v is not None])
     if not len(there):
         return {"mean": None, "ci95": None}
-    return results.summary(there)
+    return intervals.summary(there)

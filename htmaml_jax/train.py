@@ -54,7 +54,8 @@ def main(argv: Sequence[str]) -> None:
     if config.joint.parts:
         from htmaml_jax import multimodal
 
-        multimodal.train(config, workdir)
+        named = cli.named(flags.config, overrides)
+        multimodal.train(config, workdir, named)
     else:
         train(config, workdir)
 
@@ -160,7 +161,11 @@ def train(config, workdir: epath.Path) -> dict:
         took = time.monotonic() - clock
         hosts.say(f"compiled the training step in {took:.0f} s")
     validate = judging.make_judge(
-        learner, held, mesh, config.train.val_episodes, chunk
+        domain.as_learned(learner),
+        held,
+        mesh,
+        config.train.val_episodes,
+        chunk,
     )
 
     # -------------------------------------------------------------- record
@@ -241,4 +246,4 @@ def train(config, workdir: epath.Path) -> dict:
 
 
 if __name__ == "__main__":
-    cli.door(main)
+    cli.door(main, "the same command goes on from the last checkpoint")

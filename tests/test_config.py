@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from htmaml_jax import cli, config, presets
+from htmaml_jax import cli, config, domain, limits, presets, systems
 from htmaml_jax.errors import UserError
 from htmaml_jax.run import workdir as workdirs
 
@@ -258,3 +258,29 @@ def test_what_a_file_chooses_heeds_and_yields_to_what_is_set_by_hand():
     fields = config.parse(config.default(), text, tune)
     assert (fields.hyper.sharpness, fields.inner.size) == (3.0, 0.25)
     assert config.parse(config.default(), None, tune).hyper.sharpness == 0.0
+
+
+@pytest.mark.parametrize("arg", ["way=1", "data.min_way=1", "eval.way=1"])
+def test_of_one_class_there_is_nothing_to_tell(arg):
+    refused(lambda: limits.check(parsed(arg)), "nothing to tell apart")
+
+
+def test_interrupting_a_door_says_what_is_so_then(capsys):
+    def stopped(argv):
+        raise KeyboardInterrupt
+
+    for words, said in (((), "nothing was written"), (("it goes on",), "on")):
+        with pytest.raises(SystemExit) as caught:
+            cli.door(stopped, *words)
+        assert caught.value.code == 130
+        assert capsys.readouterr().err.strip().endswith(f"{said}.")
+
+
+def test_a_checkpoint_is_the_best_by_what_it_learned():
+    """Whatever judging adds, which a resume may change."""
+    fields = parsed("eval.finetune=3,eval.strength=0.5,eval.shot=2")
+    learner = systems.build(fields, 5)
+    plain = domain.as_learned(learner)
+    judged = plain.config.eval
+    assert (judged.finetune, judged.strength, judged.shot) == (0, 1.0, 2)
+    assert learner.config.eval.finetune == 3 and type(plain) is type(learner)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from htmaml_jax import config, results
+from htmaml_jax import config, intervals
 from htmaml_jax.data import draw, find, mixture, sources
 from htmaml_jax.data.table import Scale, Table
 from htmaml_jax.errors import UserError
@@ -174,4 +174,4 @@ def test_a_folder_without_the_data(tmp_path):
 def test_summary_of_values():
     values = np.array([0.2, 0.4, 0.6])
     half = 4.302653 * values.std(ddof=1) / np.sqrt(3)
-    assert results.summary(values) == {"mean": 0.4, "ci95": round(half, 5)}
+    assert intervals.summary(values) == {"mean": 0.4, "ci95": round(half, 5)}

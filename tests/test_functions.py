@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from htmaml_jax import config, train
+from htmaml_jax import config, evaluate, train
 from htmaml_jax.data import draw, find, functions
 from htmaml_jax.data.functions import FAMILIES
 from htmaml_jax.errors import UserError
@@ -149,3 +149,5 @@ def test_a_run_on_functions_ends_in_a_result(tmp_path):
     assert (result["metric"], result["split"]) == ("mse", "test")
     assert len(result["values"]) == 12 and min(result["values"]) > 0
     assert result["by_domain"] == {}
+    with pytest.raises(UserError, match=r"shape \(2,\); modes2 has \(1,\)"):
+        evaluate.evaluate(run, overrides=[("data.name", "modes2")])

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tiny
 
-from htmaml_jax import adapt, cli, evaluate, multimodal, train
+from htmaml_jax import adapt, cli, config, evaluate, multimodal, train
 from htmaml_jax.errors import UserError
-from htmaml_jax.run import checkpoints, joint, signals
+from htmaml_jax.run import checkpoints, joint, logs, signals
 
 CONFIG = """
 from htmaml_jax import config
@@ -78,6 +78,10 @@ def test_each_domain_is_a_run_of_its_own_and_the_trunk_is_one(run, root):
     result = evaluate.evaluate(run / "high")
     assert result["benchmark"] == "multimodal-high"
     assert result["episodes"] == 20 and result["train"]["tasks"] == 8
+    # Of each domain: a gradient may be no number where no loss is.
+    line = logs.read(run / "metrics.jsonl")[-1]
+    norms = [line[f"train/{name}/gradient_norm"] for name in ("low", "high")]
+    assert np.isfinite(norms).all() and min(norms) > 0
     assert len(set(result["values"])) > 2
     model = adapt.load(run / "low")
     tones = sorted((root / "clips-low").iterdir())
@@ -111,8 +115,8 @@ def test_a_domain_of_another_config_is_not_gone_on_with(run, root, monkeypatch):
     """The file that joint.parts names may have changed in between."""
     read = multimodal.configs_of
 
-    def changed(config):
-        found = read(config)
+    def changed(config, named):
+        found = read(config, named)
         found["high"].inner.size = 0.2
         return found
 
@@ -151,6 +155,21 @@ def test_what_every_domain_takes_from_the_common_config(root):
         assert (own.data.loader, own.train.val_episodes) == ("tfdata", 7)
 
 
+def test_what_is_set_to_its_default_is_said_too(root):
+    """Else 200 validation episodes would be the one number nobody gets."""
+    count = config.default().train.val_episodes
+    path = f"{root / 'both.py'}:train.val_episodes={count}"
+    fields, _ = cli.read_config(path, [])
+    named = cli.named(path, [("system", "htmaml")])
+    assert named == ["train.val_episodes"]
+    for own in multimodal.configs_of(fields, named).values():
+        assert own.train.val_episodes == count
+    kept = multimodal.configs_of(fields)
+    assert all(own.train.val_episodes != count for own in kept.values())
+    with pytest.raises(UserError, match="takes inner.size from its own"):
+        multimodal.configs_of(fields, ["inner.size"])
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
@@ -158,6 +177,10 @@ def test_what_every_domain_takes_from_the_common_config(root):
         ({"joint__only": "low"}, "two domains or more"),
         ({"system": "maml"}, "joint.shared=False"),
         ({"inner__steps": 7}, "takes inner.steps from its own config"),
+        (
+            {"joint__shared": False, "joint__weigh": "gradient"},
+            "joint.weigh is of gradients in a trunk of all",
+        ),
     ],
 )
 def test_what_cannot_be_trained_together(root, tmp_path, more, words):

@@ -90,3 +90,14 @@ def test_joint_and_meta_training_have_an_optimizer_each():
             jax.tree.map(np.testing.assert_allclose, params, again)
         moved = np.abs(params["hyper"]["w"] - 1).max()
         assert (moved == 0) == (steps == 10)
+
+
+def test_warm_up_leaves_an_update_at_the_rate():
+    """However long it is asked to be, of however few updates."""
+    outer = config.default().outer
+    outer.update(warmup=0.99, floor=0.0, decay=0.1)
+    for steps in (1, 2, 50):
+        found = zero_gradient_updates(outer, steps)
+        assert len(found) == steps + 1
+        moved = [abs(x["hyper"]["kernel"]).max() for x in found]
+        assert np.isfinite(moved).all() and max(moved) > 0

@@ -100,9 +100,11 @@ def test_what_cannot_be_started_from(encoder, data, tmp_path):
     held_out = {"test": known["train"][:1]}
     refused(lambda: starts.met(config, held_out), "has met 1")
     assert not (tmp_path / "run").exists()
-    refused(
-        lambda: pretrain.main(arguments(data, encoder)), "use another --workdir"
-    )
+    for door in (pretrain, train):
+        refused(
+            lambda door=door: door.main(arguments(data, encoder)),
+            "use another --workdir",
+        )
     functions = fields_of("maml", True)
     refused(
         lambda: pretrain.pretrain(functions, tmp_path / "x"),

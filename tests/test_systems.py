@@ -12,6 +12,8 @@ from test_meta_gradient import draw_meta
 
 from htmaml_jax import systems
 from htmaml_jax.data import find
+from htmaml_jax.embed.set_encoder import SetEncoder
+from htmaml_jax.episode import Batch
 from htmaml_jax.run import mesh as meshes
 from htmaml_jax.run import step
 from htmaml_jax.run.optimizer import make_optimizer
@@ -203,3 +205,19 @@ def test_every_preset_learns_regression(system):
         values.append(float(metrics["loss"]))
     assert np.all(np.isfinite(values))
     assert np.mean(values[-3:]) < 0.95 * values[0], values[:: updates - 1]
+
+
+def test_windows_of_a_clip_are_embedded_as_the_clip():
+    """Each bears a part of its weight; alike, they say what one says."""
+    keys = jax.random.split(jax.random.key(0), 2)
+    inputs = jax.random.normal(keys[0], (6, 12))
+    targets = np.array([0, 0, 1, 1, 2, 2], np.int32)
+    whole = Batch(inputs, targets, np.ones(6, np.float32))
+    halves = jax.tree.map(lambda x: np.repeat(x, 2, axis=0), whole)
+    halves = halves._replace(mask=halves.mask / 2)
+    encoder = SetEncoder(8)
+    params = encoder.init(keys[1], whole, 3, inputs)
+    one = encoder.apply(params, whole, 3, inputs)
+    two = encoder.apply(params, halves, 3, halves.inputs)
+    np.testing.assert_allclose(two.summary, one.summary, atol=1e-5)
+    np.testing.assert_allclose(two.tokens, one.tokens, atol=1e-5)

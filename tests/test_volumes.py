@@ -220,6 +220,7 @@ def test_reports_average_answers_of_a_volume_first():
         return {
             "structure": "heart",
             "case": case,
+            "subject": case[0],
             "unit": "mm",
             "dice": dice,
             "hd95": hd95,
@@ -227,6 +228,8 @@ def test_reports_average_answers_of_a_volume_first():
         }
 
     rows = [row("a", 0.2, 1.0), row("a", 0.4, 3.0), row("b", 0.9, None)]
+    told = surfaces.report([*rows, row("a2", 0.5, 1.0)], 2.0)
+    assert told["subjects"] == {"a2": "a"}
     found = surfaces.report(rows, 2.0)["by_structure"]["heart"]
     assert found["dice"]["mean"] == pytest.approx(0.6)
     assert found["hd95"] == {"mean": 2.0, "ci95": None}

@@ -122,6 +122,11 @@ def test_joint_training_does_not_mirror_structures(monkeypatch):
             {"net.deep": True, "net.blocks": 3, "outer.gradient": "reptile"},
             "outer.gradient=reptile judge no coarse",
         ),
+        (
+            {"hyper.kind": "generator", "embed.kind": "set"}
+            | {"outer.objective": "joint"},
+            "objective=joint needs hyper.kind=identity",
+        ),
     ],
 )
 def test_configs_that_cannot_work(fields, words):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny_volumes
 
-from htmaml_jax import adapt, evaluate, results, slices, starts, train
+from htmaml_jax import adapt, evaluate, intervals, slices, starts, train
 from htmaml_jax.data import find, sources
 from htmaml_jax.episode import Batch, Episode
 
@@ -34,8 +34,8 @@ def test_results_tell_structures_and_volumes_apart(run):
     assert one["unit"] == "mm"
     assert one["answers"] == found["episodes"] * found["query"] == 24
     # As many as there are volumes, not tasks.
-    half = results.half_width(
-        np.array(list(results.by_volume([found]).values()))
+    half = intervals.half_width(
+        np.array([v["dice"] for v in one["volumes"].values()])
     )
     assert found["ci95"] == pytest.approx(half, abs=1e-4)
     # Dice of the same answers, from the compiled step and from the library.

@@ -65,7 +65,9 @@ class SetEncoder(nn.Module):
         centred = (prototypes - mean) * valid[:, None]
         # The small constant keeps the root's derivative finite at 0.
         spread = jnp.sqrt(jnp.sum(weight * centred**2, axis=0) + 1e-6)
-        inner = features - members @ prototypes
+        # Whole prototypes, whatever an example weighs: a window of a long clip
+        # has a part of its weight.
+        inner = features - jax.nn.one_hot(support.targets, way) @ prototypes
         within = jnp.sqrt(share @ inner**2 + 1e-6)
         summary = [mean, spread, within]
         summary = jnp.concatenate(

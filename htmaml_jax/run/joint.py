@@ -144,8 +144,17 @@ def doubts() -> optax.GradientTransformation:
 
 
 def make_gradient(*args: Any) -> Callable:
-    """Compiles the gradient of one domain; see `step.make_meta_gradient`."""
-    return jax.jit(step.make_meta_gradient(*args))
+    """Compiles the gradient of one domain; see `step.make_meta_gradient`.
+
+    Metrics tell its norm, too: a gradient may be no number where no loss is.
+    """
+    gradient = step.make_meta_gradient(*args)
+
+    def run(*about):
+        made, metrics = gradient(*about)
+        return made, metrics | {"gradient_norm": optax.tree.norm(made)}
+
+    return jax.jit(run)
 
 
 def make_update(

@@ -42,10 +42,6 @@ def make_look(
       episodes: (shared, pieces of one task) -> Episode of [1, ...].
     """
     config = learner.config.copy_and_resolve_references()
-    # The result of every step is what training on it would look at.
-    config.outer.update(loss="every", objective="meta")
-    learner = dataclasses.replace(learner, config=config)
-    config = config.copy_and_resolve_references()
     config.inner.steps = 0
     still = dataclasses.replace(learner, config=config)
 
@@ -89,7 +85,7 @@ def look(learner: Learner, still: Learner, meta: Any, episode: Episode) -> Look:
     """Looks at one task.
 
     Args:
-      learner: whose outer loss is that of every step.
+      learner: of the form of the task.
       still: the same without an inner loop.
       meta: see `Learner.init`.
       episode: the task.
@@ -99,7 +95,7 @@ def look(learner: Learner, still: Learner, meta: Any, episode: Episode) -> Look:
     start = learner.start(meta, support, episode.domain, strength=strength)
     passed = still.polish(start, support)[0]
     if learner.config.inner.steps:
-        passed += learner.polish(start, support, training=True)[0]
+        passed += learner.polish(start, support, every=True)[0]
     if learner.config.eval.finetune:
         passed.append(learner.tune(passed[-1], support))
     outputs = [learner.predict(a, query.inputs, query.mask) for a in passed]

@@ -24,11 +24,13 @@ def make_optimizer(outer: Any, steps: int) -> optax.GradientTransformation:
     change = math.ceil(outer.joint_until * steps)
 
     def rates(steps):
+        steps = max(2, steps)
+        warmup = max(1, round(outer.warmup * steps))
         return optax.warmup_cosine_decay_schedule(
             init_value=0.0,
             peak_value=outer.rate,
-            warmup_steps=max(1, round(outer.warmup * steps)),
-            decay_steps=max(2, steps),
+            warmup_steps=min(warmup, steps - 1),
+            decay_steps=steps,
             end_value=outer.floor * outer.rate,
         )
 

@@ -43,7 +43,15 @@ def write(workdir: epath.Path, record: dict) -> None:
 
 
 def refuse_change(workdir: epath.Path, record: dict, config: Any) -> None:
-    """Refuses to resume with a config that may not differ but does."""
+    """Refuses to resume with a config that may not differ but does.
+
+    Nor does training go on where there is an encoder that was pre-trained.
+    """
+    if "scores" in record:
+        raise UserError(
+            f"{workdir} holds an encoder of pretrain; use another --workdir, "
+            "and start from it with embed.pretrained or net.pretrained."
+        )
     changed = configs.differences(record["config"], config)
     if changed:
         raise UserError(
