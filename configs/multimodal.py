@@ -10,7 +10,7 @@ Hardware  CPU, 1 of 2 cores, AMD EPYC
 Minutes   12, tests included
 Result    seeds 0 to 2, beside a run of each domain alone: sounds 50.8 ± 0.7 %
           (50.8), intents 86.2 ± 0.8 % (86.1), Arabic hate speech 61.5 ± 0.5
-          (61.4), volumes 28.6 ± 2.2 Dice (28.3); benchmarks/multimodal.sh
+          (61.4), volumes 28.6 ± 2.3 Dice (28.3); benchmarks/multimodal.sh
 """
 
 from htmaml_jax import config

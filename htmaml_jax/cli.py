@@ -125,7 +125,11 @@ def restore_config(
     """
     config = configs.choose(configs.default(), fields["system"])
     known = configs.flat(config)
-    for path, value in configs.flat(fields).items():
+    stored = configs.flat(fields)
+    if not stored.get("joint.parts"):
+        # How domains are joined was nothing to a run of one.
+        stored = {k: x for k, x in stored.items() if not k.startswith("joint.")}
+    for path, value in stored.items():
         if path in known:
             configs.put(config, path, value)
         elif not path.startswith(("run.", "log.")):

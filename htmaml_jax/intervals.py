@@ -61,9 +61,11 @@ def subject_of(found: Sequence[dict[str, Any]], case: str) -> str:
 def _half_of_subjects(found, dice):
     """Returns half the 95 % interval of the mean Dice of episodes.
 
-    Structures are given and weigh as they were asked for; drawn are subjects,
-    and what is of one counts as one: the variance between clusters within
-    strata (Cochran, Sampling Techniques, 1977, chapters 5 and 9).
+    Structures are given and weigh as they were asked for; drawn are subjects
+    of each domain, and what is of one counts as one: the variance between
+    clusters within strata, with Satterthwaite's degrees of freedom (Cochran,
+    Sampling Techniques, 1977, chapters 5 and 9). A domain of one subject has
+    no variance that could be seen.
 
     Args:
       found: results.
@@ -71,15 +73,23 @@ def _half_of_subjects(found, dice):
     """
     asked = found[0]["surfaces"]["by_structure"]
     whole = sum(asked[name]["answers"] for name in dice)
-    apart: dict[str, float] = {}
+    domains: dict[str, dict[str, float]] = {}
     for name, mine in dice.items():
+        apart = domains.setdefault(name.rpartition(OF)[0], {})
         mean = np.mean(list(mine.values()))
         share = asked[name]["answers"] / whole / len(mine)
         for case, x in mine.items():
             subject = subject_of(found, case)
             apart[subject] = apart.get(subject, 0.0) + share * (x - mean)
-    # Of a mean of n equal parts this is the usual half width.
-    return half_width(len(apart) * np.array(list(apart.values())))
+    count = np.array([len(apart) for apart in domains.values()])
+    if count.min() < 2:
+        return float("nan")
+    squares = [sum(x**2 for x in d.values()) for d in domains.values()]
+    variance = count / (count - 1) * np.array(squares)
+    if not variance.any():
+        return 0.0
+    freedom = variance.sum() ** 2 / (variance**2 / (count - 1)).sum()
+    return float(stdtrit(freedom, 0.975) * np.sqrt(variance.sum()))
 
 
 def interval(found: Sequence[dict[str, Any]], domain: str = "") -> float:

@@ -106,48 +106,63 @@ def compare(
 def report(rows: Sequence[Mapping[str, Any]], near: float) -> dict[str, Any]:
     """Sums up what `distances` said of volumes, by structure.
 
-    A volume is asked for in several episodes: of each all answers are
-    averaged first, so that intervals are over volumes. "subjects" tells of
-    each volume, but the first, of a subject which the first is.
+    A volume is asked for in several episodes, and a subject may have several
+    volumes: all that is of one is averaged first, so that intervals are over
+    subjects.
 
     Args:
       rows: {"structure", "case", "subject", "unit", "dice", "hd95",
         "surface_dice"}.
       near: tolerance of surface Dice.
+
+    Returns:
+      {"tolerance", "by_structure", "subjects"}; the last tells of each
+      volume, but the first, of a subject which the first is.
     """
+    first: dict[Any, str] = {}
     by: dict[str, dict[str, list]] = {}
-    for row in rows:
-        by.setdefault(row["structure"], {}).setdefault(row["case"], []).append(
-            row
-        )
+    for row in sorted(rows, key=lambda row: row["case"]):
+        first.setdefault(row["subject"], row["case"])
+        mine = by.setdefault(row["structure"], {})
+        mine.setdefault(row["case"], []).append(row)
+    subjects = {row["case"]: first[row["subject"]] for row in rows}
+    subjects = {k: x for k, x in sorted(subjects.items()) if k != x}
     out = {}
     for structure, cases in sorted(by.items()):
-        means = {
-            case: {k: _mean([r[k] for r in mine]) for k in _KEYS}
-            for case, mine in sorted(cases.items())
-        }
-        every = [r for mine in cases.values() for r in mine]
+        every = [row for mine in cases.values() for row in mine]
+        volumes = {case: _means(mine) for case, mine in cases.items()}
         out[structure] = {
             "unit": every[0]["unit"],
             "answers": len(every),
-            "without_distance": sum(r["hd95"] is None for r in every),
-            **{k: _summary([m[k] for m in means.values()]) for k in _KEYS},
-            "volumes": means,
+            "without_distance": sum(row["hd95"] is None for row in every),
+            **over_subjects(volumes, subjects),
+            "volumes": volumes,
         }
-    first: dict[Any, str] = {}
-    for row in sorted(rows, key=lambda row: row["case"]):
-        first.setdefault(row["subject"], row["case"])
-    subjects = {row["case"]: first[row["subject"]] for row in rows}
-    several = {k: x for k, x in sorted(subjects.items()) if k != x}
-    return {"tolerance": near, "by_structure": out, "subjects": several}
+    return {"tolerance": near, "by_structure": out, "subjects": subjects}
+
+
+def over_subjects(
+    volumes: Mapping[str, Mapping[str, float | None]],
+    subjects: Mapping[str, str],
+) -> dict[str, dict[str, float | None]]:
+    """Returns each metric's {"mean", "ci95"} over subjects; see `report`."""
+    of: dict[str, list] = {}
+    for case, volume in volumes.items():
+        of.setdefault(subjects.get(case, case), []).append(volume)
+    means = [_means(mine) for mine in of.values()]
+    return {key: _summary([mean[key] for mean in means]) for key in _KEYS}
 
 
 _KEYS = ("dice", "hd95", "surface_dice")
 
 
-def _mean(values):
-    there = [v for v in values if v is not None]
-    return round(float(np.mean(there)), 4) if there else None
+def _means(rows):
+    """Averages each metric where there is one."""
+    found = {key: [r[key] for r in rows if r[key] is not None] for key in _KEYS}
+    return {
+        key: round(float(np.mean(there)), 4) if there else None
+        for key, there in found.items()
+    }
 
 
 def _summary(values):

@@ -207,6 +207,8 @@ def test_support_that_cannot_be_used(model, tmp_path):
         ({"spacing": (1.0, 0.0, 2.0)}, "or three"),
         ({"window": np.array([240, -160])}, r"must be \(lowest, highest\)"),
         ({"window": 5}, r"must be \(lowest, highest\)"),
+        ({"window": (np.nan, 1.0)}, r"must be \(lowest, highest\)"),
+        ({"spacing": np.inf}, "must be one size"),
         ({"spacing": None}, "must be one size"),
         ({"spacing": "2"}, "must be one size"),
         ({"label": "tumor"}, "must be the number of a structure"),

@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from htmaml_jax import cli, config, domain, limits, presets, systems
+from htmaml_jax import cli, config, limits, presets
 from htmaml_jax.errors import UserError
 from htmaml_jax.run import workdir as workdirs
 
@@ -265,6 +265,24 @@ def test_of_one_class_there_is_nothing_to_tell(arg):
     refused(lambda: limits.check(parsed(arg)), "nothing to tell apart")
 
 
+def test_every_stored_result_has_a_config_that_can_be_restored():
+    """But those of volumes from before augmentation was checked for them."""
+    refusals, seen = {}, set()
+    for path in sorted((ROOT / "results").glob("*/*.json")):
+        stored = json.loads(path.read_text()).get("config", {})
+        text = json.dumps(stored)
+        if "system" not in stored or text in seen:
+            continue
+        seen.add(text)
+        try:
+            cli.restore_config(stored)
+        except UserError as error:
+            refusals[str(path.relative_to(ROOT))] = str(error)
+    assert len(seen) > 300
+    assert all("+short" in p for p in refusals), refusals
+    assert all("pretrain.time_mask" in x for x in refusals.values())
+
+
 def test_interrupting_a_door_says_what_is_so_then(capsys):
     def stopped(argv):
         raise KeyboardInterrupt
@@ -274,13 +292,3 @@ def test_interrupting_a_door_says_what_is_so_then(capsys):
             cli.door(stopped, *words)
         assert caught.value.code == 130
         assert capsys.readouterr().err.strip().endswith(f"{said}.")
-
-
-def test_a_checkpoint_is_the_best_by_what_it_learned():
-    """Whatever judging adds, which a resume may change."""
-    fields = parsed("eval.finetune=3,eval.strength=0.5,eval.shot=2")
-    learner = systems.build(fields, 5)
-    plain = domain.as_learned(learner)
-    judged = plain.config.eval
-    assert (judged.finetune, judged.strength, judged.shot) == (0, 1.0, 2)
-    assert learner.config.eval.finetune == 3 and type(plain) is type(learner)

@@ -224,7 +224,7 @@ def test_what_is_too_small_to_be_seen_is_told(tmp_path, capsys):
         mask[6, 6, 6] = 2
         tiny_volumes.write(root / f"labelsTr/case_{i:02}.nii.gz", mask)
     find.load(settings("decathlon", root))
-    told = "left out: ball in 2 volumes, where it has fewer than 8"
+    told = "left out: ball in 2 volumes, whose cubes show fewer than 8"
     assert told in capsys.readouterr().out
     for i in range(3):
         image, mask = tiny_volumes.scan(i)

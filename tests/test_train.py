@@ -123,6 +123,26 @@ def test_log_has_first_and_last_step_and_tensorboard(run):
     assert checkpoints.Checkpoints(run).info("best")["data"]["name"] == "clips"
 
 
+@pytest.mark.slow
+def test_the_best_is_chosen_by_what_was_learned(clips, run, tmp_path):
+    """Not by steps at use alone, which a resume may leave out."""
+    fields = {"train.steps": 10, "eval.finetune": 3}
+    train.main(tiny.arguments(clips, tmp_path / "run", **fields))
+    scores = [
+        [x["validation/accuracy"] for x in lines if "validation/accuracy" in x]
+        for lines in (
+            logs.read(workdir / "metrics.jsonl")
+            for workdir in (run, tmp_path / "run")
+        )
+    ]
+    assert scores[0] == scores[1]
+    results = [
+        json.loads((workdir / "result.json").read_text())
+        for workdir in (run, tmp_path / "run")
+    ]
+    assert results[0]["values"] != results[1]["values"]
+
+
 def test_resume_refuses_another_config_and_names_the_keys(clips, run):
     fields = {"train.steps": 20, "net.width": 16, "run.seed": 3}
     with pytest.raises(UserError, match=r"net\.width: 8 -> 16.*run\.seed"):

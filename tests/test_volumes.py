@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny_volumes
 
-from htmaml_jax import surfaces
+from htmaml_jax import intervals, surfaces
 from htmaml_jax.data import draw, find, mixture, paint, sources, together
 from htmaml_jax.errors import UserError
 
@@ -230,6 +230,9 @@ def test_reports_average_answers_of_a_volume_first():
     rows = [row("a", 0.2, 1.0), row("a", 0.4, 3.0), row("b", 0.9, None)]
     told = surfaces.report([*rows, row("a2", 0.5, 1.0)], 2.0)
     assert told["subjects"] == {"a2": "a"}
+    # Of the first subject 0.3 and 0.5, of the second 0.9.
+    mean = told["by_structure"]["heart"]["dice"]
+    assert mean == intervals.summary(np.array([0.4, 0.9]))
     found = surfaces.report(rows, 2.0)["by_structure"]["heart"]
     assert found["dice"]["mean"] == pytest.approx(0.6)
     assert found["hd95"] == {"mean": 2.0, "ci95": None}

@@ -29,7 +29,8 @@ def check_options(label: Any, spacing: Any, window: Any) -> None:
     if len(set(labels.tolist())) < len(labels):
         raise UserError(f"label {label!r} must name each structure once.")
     sizes = np.ravel(spacing)
-    given = sizes.dtype.kind in "iuf" and ((sizes > 0).all() or not sizes.any())
+    given = sizes.dtype.kind in "iuf" and np.isfinite(sizes).all()
+    given = given and ((sizes > 0).all() or not sizes.any())
     if not given or len(sizes) not in (1, 3):
         raise UserError(
             f"spacing {spacing} must be one size of a cell in mm, or three; "
@@ -37,7 +38,8 @@ def check_options(label: Any, spacing: Any, window: Any) -> None:
         )
     if window is not None:
         ends = np.ravel(window)
-        if len(ends) != 2 or ends.dtype.kind not in "iuf" or ends[0] >= ends[1]:
+        pair = len(ends) == 2 and ends.dtype.kind in "iuf"
+        if not pair or not ends[0] < ends[1]:
             raise UserError(f"window {window} must be (lowest, highest).")
 
 

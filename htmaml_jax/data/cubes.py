@@ -96,9 +96,9 @@ def grids(
 def too_small(name: str, count: int, plan: Any) -> str:
     """Says that some volumes are no examples of a structure they show."""
     return (
-        f"{name} in {count} volumes, where it has fewer than {SMALLEST} of "
-        f"the cells of {max(plan.spacing):g} {plan.unit}; set a smaller "
-        "data.spacing to see it"
+        f"{name} in {count} volumes, whose cubes show fewer than {SMALLEST} "
+        f"cells of {max(plan.spacing):g} {plan.unit} of it; set a smaller "
+        "data.spacing if it is small, a larger one if it lies beyond its cube"
     )
 
 

@@ -150,8 +150,7 @@ def make_pool(table: Table, split: str, shape: Shape) -> Pool:
     if uses is None:
         uses = np.full(len(table.labels), SUPPORT | QUERY, np.uint8)
     for label, mine in zip(classes, rows, strict=True):
-        where = f"class {table.classes[label]!r} of {table.name}"
-        where += f" (split {split!r})" if len(table.splits) > 1 else ""
+        where = f"class {table.classes[label]!r} of {table.name} ({split})"
         _check_class(table, where, mine, uses, shape, shared)
     width = max(map(len, rows))
     examples = np.zeros((len(classes), width), np.int32)

@@ -119,8 +119,8 @@ def read(data: bytes, name: str) -> Volume:
         raise UserError(
             f"{name} counts space in units of a {_UNITS[unit]}; write it in mm."
         )
-    usable = np.abs(values) <= _LARGEST  # NaN is not
-    if not usable.all():
+    usable = values.dtype.kind != "f" or np.abs(values) <= _LARGEST
+    if not np.all(usable):  # NaN is not
         raise UserError(
             f"{name} has {int((~usable).sum())} voxels that are not finite "
             f"numbers (NaN, infinite, or beyond {_LARGEST:g}); replace them."
@@ -171,6 +171,8 @@ def check_pair(image: Volume, mask: Volume) -> None:
 
 def whole(mask: Volume) -> np.ndarray:
     """Returns the labels [X, Y, Z] int32 of a mask; an image is refused."""
+    if mask.data.dtype.kind in "iub":
+        return mask.data.astype(np.int32)
     labels = np.rint(mask.data).astype(np.int32)
     # Programs that store a mask with a scale read 1 back as 1.00000006.
     if not np.allclose(labels, mask.data, rtol=0, atol=1e-3):
