@@ -5,7 +5,6 @@ Clips and texts here, volumes in `adapt_volumes`.
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -136,28 +135,30 @@ class Model:
         self.data = info["data"]
         known = self.data["front_end"]
         self.texts = "encoder" in known
+        if len(self.data["domains"]) > 1 and not self.texts:
+            raise UserError(
+                f"{workdir} was trained on {self.data['name']}, which differ "
+                "in how they are made pictures of; give a run on one of them."
+            )
         if not (self.texts or audio.is_sound(known)):
             raise UserError(
                 f"{workdir} was trained on {self.data['name']}, not on "
                 "sounds, texts or volumes; give a run on these."
             )
         self._scale = Scale(*info["data"]["scale"])
-        # As in training, where a data set may have had its own seconds.
-        seconds = known.get("seconds", self._config.data.seconds)
-        front = find.front_end(self._config.data)
-        self._front = dataclasses.replace(front, seconds=seconds)
+        self._front = find.front_end(self._config.data)
 
     def items(self, items: Iterable[str | pathlib.Path]) -> list:
         """Returns paths of clips, or texts."""
         if isinstance(items, (str, pathlib.Path)):
             raise UserError(f"{str(items)!r} is one item; give a list of them.")
         items = list(items)
-        if not self.texts:
-            return [pathlib.Path(item) for item in items]
         for item in items:
-            if not isinstance(item, str):
+            if self.texts and not isinstance(item, str):
                 raise UserError(f"{item!r} is no text; this model reads texts.")
-        return items
+            if not isinstance(item, (str, pathlib.Path)):
+                raise UserError(f"{item!r} is no path of a sound file.")
+        return items if self.texts else [pathlib.Path(item) for item in items]
 
     def read(
         self, items: Sequence[pathlib.Path | str]
@@ -209,6 +210,11 @@ class Model:
         from htmaml_jax.episode import Batch
         from htmaml_jax.run import step
 
+        if not isinstance(support, Mapping):
+            raise UserError(
+                "adapting needs a dict of lists, such as {'frog': [...], "
+                "'toad': [...]}."
+            )
         names = list(support)
         if len(names) < 2:
             raise UserError("adapting needs at least two classes.")

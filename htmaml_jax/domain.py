@@ -49,6 +49,7 @@ def open_data(config: Any, where: Any, old: dict | None = None) -> Data:
     if old:
         workdirs.refuse_other_data(where, old, facts)
     find.check_domains(config.data, table)
+    workdirs.refuse_alike_classes(table)
     facts["met"] = (
         old.get("met", []) if old else starts.met(config, table.splits)
     )

@@ -108,7 +108,8 @@ def evaluate(
     workdirs.refuse_shared_texts(workdir, learned, config.data.name)
     seen = info["data"]["splits"]
     about = table.splits, judged.split
-    workdirs.refuse_seen_classes(workdir, seen, *about)
+    domains = {*info["data"]["domains"], *table.domains}
+    workdirs.refuse_seen_classes(workdir, seen, *about, domains)
     met = info["data"].get("met", ())
     workdirs.refuse_met(workdir, met, config.data.name, *about)
     if needs_domain(config):
@@ -250,17 +251,15 @@ def restore(
         )
     info["checkpoint"] = {"series": series, "step": saved.step(series)}
     config = cli.restore_config(info["config"], overrides)
+    # As in training, where a data set may have had its own seconds.
+    known = info["data"]["front_end"]
+    config.data.seconds = known.get("seconds", config.data.seconds)
     trained = cli.restore_config(info["config"])
-    sizes = [
-        find.blank_episode(x.data).support.inputs.shape[1:]
+    sizes = {
+        x.data.name: find.blank_episode(x.data).support.inputs.shape[1:]
         for x in (trained, config)
-    ]
-    if sizes[0] != sizes[1]:
-        raise UserError(
-            f"{workdir} has learned on {trained.data.name}, with inputs of the "
-            f"shape {sizes[0]}; {config.data.name} has {sizes[1]}. Judge it "
-            "on data of its own form."
-        )
+    }
+    workdirs.refuse_other_form(workdir, sizes)
     if config.data.tokens:
         # Weights of another one would not even fit.
         stamp = {"stamp": folders.stamp(folders.find(config.data.encoder))}

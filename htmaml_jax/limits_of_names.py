@@ -6,6 +6,12 @@ from ml_collections import ConfigDict
 
 from htmaml_jax.config import LANGUAGES, NAMED, TEXTS, needs_domain
 
+_OWN = ("auto", "clips", "decathlon", "totalsegmentator")
+
+
+def _own(name):
+    return bool({*_OWN} & {*name.split("+")})
+
 
 def faults(config: ConfigDict) -> tuple[tuple[bool, str], ...]:
     """Lists (whether it is so, what is wrong then)."""
@@ -26,6 +32,24 @@ def faults(config: ConfigDict) -> tuple[tuple[bool, str], ...]:
             data.label_names
             and (named or data.name not in TEXTS or data.name == "xsid"),
             f"data.label_names is for intents, not for data.name={data.name}",
+        ),
+        (
+            data.limit and data.name != "hate",
+            "data.limit is for data.name=hate; set it to 0",
+        ),
+        (
+            data.train and data.name not in LANGUAGES,
+            f"data.train is for {' and '.join(LANGUAGES)}; leave it out",
+        ),
+        (
+            data.name == "texts" and data.fold not in (0, 1),
+            "texts of your own have no folds; leave data.fold out, or set 0 to "
+            "test on all labels",
+        ),
+        (
+            data.recording and not _own(data.name),
+            f"data.recording is for files of your own: {', '.join(_OWN)}; "
+            "leave it out",
         ),
         (
             data.name in LANGUAGES and needs_domain(config),

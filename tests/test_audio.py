@@ -1,5 +1,6 @@
 """The audio front end against known signals, bad files and a bad cache."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -74,6 +75,20 @@ def test_silence_is_zero():
         spec = audio.log_mel(wave, FRONT)
         assert spec.shape == (128, 32) and not spec.any()
         assert not audio.picture(wave, FRONT).any()
+
+
+@pytest.mark.parametrize("level", ["log", "pcen"])
+def test_an_offset_is_no_sound(level):
+    """As cheap recorders have; it would outdo all calls that are quiet."""
+    front = dataclasses.replace(FRONT, level=level)
+    noise = np.random.default_rng(0).normal(size=FRONT.samples)
+    call = 0.01 * noise.astype(np.float32)
+    call -= call.mean()
+    clean = audio.log_mel(call, front)
+    for offset in (0.001, -0.05, 0.5):
+        found = audio.log_mel(call + np.float32(offset), front)
+        np.testing.assert_allclose(found, clean, atol=0.02)
+    assert not audio.log_mel(np.full(FRONT.samples, 0.3), front).any()
 
 
 def test_fit_length_keeps_the_loudest_window():

@@ -167,6 +167,30 @@ def test_class_folder_with_unknown_endings_only(root):
     named(root, root / "elk", "only .m4a, .txt files")
 
 
+def test_files_that_are_not_read_are_told(root, caplog):
+    (root / "ant" / "3.m4a").write_bytes(b"x")
+    (root / "ant" / "4.aiff").write_bytes(b"x")
+    clips.read_folder(root, FRONT)
+    assert "2 of 5 files are not read; wav, flac" in caplog.text
+
+
+def test_copies_are_one_recording(root, caplog):
+    """Whatever they are called, and in whichever class."""
+    before = clips.read_folder(root, FRONT)
+    assert (
+        len(set(before.recordings)) == 12 and "another file" not in caplog.text
+    )
+    sound = (root / "ant" / "1-a.wav").read_bytes()
+    (root / "ant" / "copy.wav").write_bytes(sound)
+    (root / "bee" / "1-a.wav").write_bytes(sound)
+    table = clips.read_folder(root, FRONT)
+    ant = table.inputs[table.labels == 0]
+    same = (table.inputs == ant[0]).all((1, 2, 3))
+    assert same.sum() == 3 and len(set(table.recordings[same])) == 1
+    assert len(set(table.recordings)) == 11
+    assert "sounds like another file, as 2 of 13 do" in caplog.text
+
+
 def test_too_few_classes(tmp_path):
     write(tmp_path / "two" / "a" / "1.wav")
     write(tmp_path / "two" / "b" / "1.wav")

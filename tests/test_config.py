@@ -265,6 +265,19 @@ def test_of_one_class_there_is_nothing_to_tell(arg):
     refused(lambda: limits.check(parsed(arg)), "nothing to tell apart")
 
 
+@pytest.mark.parametrize(
+    ("arg", "words"),
+    [
+        ("configs/asc.py:data.limit=5", "data.limit is for data.name=hate"),
+        ("configs/intent.py:data.train=en", "data.train is for hate and xsid"),
+        ("configs/intent.py:data.name=texts,data.fold=3", "have no folds"),
+        ("configs/asc.py:data.name=commands,data.recording=(x)", "of your own"),
+    ],
+)
+def test_settings_of_other_data_are_refused(arg, words):
+    refused(lambda: cli.read_config(str(ROOT / arg), []), words)
+
+
 def test_every_stored_result_has_a_config_that_can_be_restored():
     """But those of volumes from before augmentation was checked for them."""
     refusals, seen = {}, set()

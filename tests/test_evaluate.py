@@ -11,7 +11,7 @@ import tiny
 
 from htmaml_jax import adapt, evaluate, results, train
 from htmaml_jax.errors import UserError
-from htmaml_jax.run import workdir
+from htmaml_jax.run import checkpoints, workdir
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +100,26 @@ def test_a_result_may_have_a_table_of_its_own(runs, tmp_path, capsys):
     evaluate.main([*common, "--config.eval.split=validation"])
     assert (tmp_path / "clips" / "maml-3w1s-s0-validation.json").is_file()
     assert results.read_all(tmp_path) == [json.loads(path.read_text())]
+
+
+def test_clips_are_as_long_as_in_training(runs, monkeypatch):
+    """Spoken words have a second of their own, whatever the config says."""
+    info = checkpoints.Checkpoints.info
+
+    def shorter(self, series):
+        found = info(self, series)
+        front = {**found["data"]["front_end"], "seconds": 0.125}
+        return found | {"data": {**found["data"], "front_end": front}}
+
+    assert evaluate.restore(runs / "maml")[2].data.seconds != 0.125
+    monkeypatch.setattr(checkpoints.Checkpoints, "info", shorter)
+    assert evaluate.restore(runs / "maml")[2].data.seconds == 0.125
+    model = adapt.load(runs / "maml")
+    assert model.seconds == 0.125
+    with pytest.raises(UserError, match="a dict of lists"):
+        model.adapt([("a", ["x.wav"]), ("b", ["y.wav"])])
+    with pytest.raises(UserError, match="None is no path of a sound"):
+        model.adapt({"a": [None], "b": ["y.wav"]})
 
 
 def test_refusals(runs, tmp_path):

@@ -104,7 +104,7 @@ def test_download_comes_before_synthetic_and_after_what_is_here(home, data):
 
 
 @pytest.mark.parametrize("tree", ["", "ESC-50-master", "ESC-50"])
-@pytest.mark.parametrize("mark", ["audio", "meta/esc50.csv"])
+@pytest.mark.parametrize("mark", ["ESC-50-master.zip", "meta/esc50.csv"])
 def test_esc50_trees(home, data, tree, mark):
     folder = home / "mine" / tree
     make(folder / mark)

@@ -11,7 +11,7 @@ from test_ngrams import arguments, own  # noqa: F401
 
 from htmaml_jax import adapt, config, evaluate, limits, outside, train
 from htmaml_jax.data import draw, find, sources, texts, xsid
-from htmaml_jax.data.table import QUERY, SUPPORT
+from htmaml_jax.data.table import QUERY, SUPPORT, joined
 
 
 def test_auroc_by_hand():
@@ -190,7 +190,7 @@ def test_translations_are_pairs(sentences):
 
 def test_together_joins_what_is_linked():
     """Texts 0 1 1 2 3, sentences a a b b c: the first four are one."""
-    got = xsid._together(["t", "u", "u", "v", "w"], ["a", "a", "b", "b", "c"])
+    got = joined(["t", "u", "u", "v", "w"], ["a", "a", "b", "b", "c"])
     assert len(set(got[:4])) == 1 and got[4] not in got[:4]
 
 

@@ -11,6 +11,7 @@ from test_sentence import make_folder
 
 from htmaml_jax import adapt, config, evaluate, limits, train
 from htmaml_jax.data import draw, find, intents, texts
+from htmaml_jax.errors import UserError
 from htmaml_jax.run import workdir
 
 WORDS = "where is my card please".split()
@@ -91,6 +92,8 @@ def test_quotes_and_strange_ends_of_lines(tmp_path):
         ("x.jsonl", b'{"text": "a", "label": 3}', ("entry 1 has no label",)),
         ("x.jsonl", b'{"text": "a"\n', ("line 1 is no JSON",)),
         ("x.csv", b'text,label\n"' + b"a" * 140_000, ("no table",)),
+        ("x.csv", b'label,text\na,"hi\nb,ho\n' * 3, ("no table", "quote")),
+        ("x.csv", b"text,label\nhello, world,a", ("entry 1 has more cells",)),
         ("x.jsonl", b"[1, 2]\n", ("line 1 is no JSON object",)),
     ],
 )
@@ -211,6 +214,32 @@ def arguments(own, encoder, workdir, system="htmaml", **more):
         **more,
     }
     return tiny.arguments(own, workdir, **values)
+
+
+def test_all_labels_of_a_file_may_be_for_tests(own, encoder):
+    table = find.load(fields(own, encoder, fold=0))
+    assert table.splits == {"test": table.classes} and len(table.classes) > 5
+
+
+def test_one_class_written_in_two_ways_is_refused(encoder):
+    found = texts.Labelled(["x", "y", "z"], ["Card", "card", "a"], "", "")
+    splits = {"train": ("Card",), "test": ("card",), "validation": ("a",)}
+    table = texts.table(found, "mine", splits, fields("", encoder))
+    with pytest.raises(UserError, match="'card' is a class of train and of te"):
+        workdir.refuse_alike_classes(table)
+    # What stands before a colon is part of a name, but in a mixture.
+    names = ["billing: refund", "shipping: refund", "a"]
+    splits = dict(zip(splits, ((n,) for n in names), strict=True))
+    table = texts.table(
+        texts.Labelled(["x", "y", "z"], names, "", ""),
+        *("mine", splits, fields("", encoder)),
+    )
+    workdir.refuse_alike_classes(table)
+    both = table.splits, table.splits
+    workdir.refuse_seen_classes("run", *both, "test", table.domains)
+    with pytest.raises(UserError, match="has met"):
+        domains = ("billing", "shipping")
+        workdir.refuse_seen_classes("run", *both, "test", domains)
 
 
 @pytest.mark.slow

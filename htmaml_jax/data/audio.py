@@ -195,6 +195,12 @@ def log_mel(wave: np.ndarray, front: FrontEnd) -> np.ndarray:
     import librosa
 
     peak = np.abs(wave).max(initial=0.0)
+    offset = np.mean(wave) if len(wave) else 0.0
+    # Of cheap recorders: it would be the loudest of all. A smaller one cannot
+    # be seen.
+    if abs(offset) > 0.01 * peak:
+        wave = wave - offset
+        peak = np.abs(wave).max(initial=0.0)
     if peak < _SILENCE:
         return np.zeros((front.mels, len(wave) // front.hop + 1), np.float32)
     # Unit peak keeps quiet clips clear of the absolute floor (amin) of

@@ -19,7 +19,7 @@ from absl import logging
 from htmaml_jax.errors import UserError
 
 # Raise it when a front end's numbers change, so that old ones are not used.
-VERSION = 2
+VERSION = 3
 
 
 def show_progress(items, progress: bool = True, **options):

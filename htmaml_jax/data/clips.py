@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pathlib
 import re
@@ -11,7 +12,7 @@ import numpy as np
 from absl import logging
 
 from htmaml_jax.data import audio, windows
-from htmaml_jax.data.table import Table, split_classes
+from htmaml_jax.data.table import Table, joined, split_classes
 from htmaml_jax.errors import UserError
 
 _SPLITS = ("train", "validation", "test")
@@ -69,20 +70,41 @@ def read_folder(
             split: tuple(folder.name for folder in some)
             for split, some in by_split.items()
         }
-    numbers = np.unique(np.array(groups), return_inverse=True)[1]
     inputs = audio.features(files, front)
     _name_silence(inputs, np.arange(len(files)), files)
+    numbers = _recordings(inputs, groups, files)
     return Table(
         name="clips",
         origin=str(root),
         inputs=inputs,
         labels=np.array(labels, np.int32),
-        recordings=numbers.astype(np.int32),
+        recordings=numbers,
         classes=tuple(names),
         splits=splits,
         licence="your own",
         front_end=front.asdict(),
     )
+
+
+def _recordings(inputs, groups, files):
+    """Numbers recordings [n]; what looks alike is one, whatever its name."""
+    looks = [hashlib.sha256(one.tobytes()).hexdigest() for one in inputs]
+    # Of silence there is nothing to recognise.
+    looks = [
+        look if one[..., 0].any() else str(i)
+        for i, (look, one) in enumerate(zip(looks, inputs, strict=True))
+    ]
+    first = {look: i for i, look in reversed(list(enumerate(looks)))}
+    copies = [i for i, look in enumerate(looks) if first[look] < i]
+    found = np.array(groups)
+    if copies:
+        logging.warning(
+            "%s: sounds like another file, as %d of %d do; such count as one "
+            "recording, which is never in support and query.",
+            *(files[copies[0]], len(copies), len(files)),
+        )
+        found = joined(groups, looks)
+    return np.unique(found, return_inverse=True)[1].astype(np.int32)
 
 
 def read_clips(
@@ -196,6 +218,11 @@ def _sounds(folder: pathlib.Path) -> list[pathlib.Path]:
         raise UserError(
             f"{folder}: this class folder holds {holds}; put {_KINDS} "
             "files into it or remove it."
+        )
+    if others := len(files) - len(sounds):
+        logging.warning(
+            "%s: %d of %d files are not read; %s files are.",
+            *(folder, others, len(files), _KINDS),
         )
     return sounds
 

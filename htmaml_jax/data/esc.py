@@ -7,7 +7,6 @@ clips as gray pictures of their log-mel spectrograms.
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 import pathlib
 import zipfile
@@ -131,7 +130,11 @@ def read_pack(folder: pathlib.Path, front: FrontEnd, split: str) -> Table:
             f"data.level={front.level}: the pack holds decibels; set "
             "data.level=log, or give the sound files themselves."
         )
-    front = dataclasses.replace(front, seconds=_SECONDS)
+    if front.seconds != _SECONDS:
+        raise UserError(
+            f"data.seconds={front.seconds}: the pack holds pictures of "
+            f"{_SECONDS} seconds; set that, or give the sound files themselves."
+        )
     size = (front.rows, front.columns, front.channels)
     inputs = np.empty((len(rows), *size), np.float32)
     try:

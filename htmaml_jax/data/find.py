@@ -79,7 +79,10 @@ def _texts(data):
                 f"data.name=texts needs --config.data.dir: {texts.EXPECTED}."
             )
         path = pathlib.Path(data.dir).expanduser()
-        return texts.table(texts.read_file(path), path.stem, None, data)
+        found, splits = texts.read_file(path), None
+        if not data.fold:
+            splits = {"test": tuple(sorted(set(found.labels)))}
+        return texts.table(found, path.stem, splits, data)
     reader = {"hate": hate, "xsid": xsid}.get(data.name, intents)
     folder, shared = places.given(data.dir, data.name, f"{reader.EXPECTED}")
     table = reader.read(folder, data)
@@ -155,7 +158,7 @@ def _read(folder, data, front, clips):
                 return esc.read_pack(pack, front, data.split)
     if wants("esc50"):
         for tree in (folder, folder / "ESC-50-master", folder / "ESC-50"):
-            marks = ("meta/esc50.csv", "audio", "ESC-50-master.zip")
+            marks = ("meta/esc50.csv", "ESC-50-master.zip")
             if any((tree / mark).exists() for mark in marks):
                 return _esc("esc50", data, front, manual_dir=tree)
     if data.name == "esc10":

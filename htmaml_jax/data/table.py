@@ -269,3 +269,30 @@ def split_classes(
         "test": tuple(sorted(names[validation : validation + test])),
         "train": tuple(sorted(names[validation + test :])),
     }
+
+
+def numbered(texts: Sequence[str]) -> np.ndarray:
+    """Returns numbers [n], equal where texts are, in the order of these.
+
+    An array of texts would give each the room of the longest.
+    """
+    place = {text: i for i, text in enumerate(sorted(set(texts)))}
+    return np.array([place[text] for text in texts])
+
+
+def joined(*groups: Sequence[str]) -> np.ndarray:
+    """Returns numbers [M] int32, equal where any of groups is, by chains too.
+
+    Args:
+      *groups: names [M] each.
+    """
+    numbers = [numbered(names) for names in groups]
+    found = np.arange(len(numbers[0]))
+    while True:
+        old = found
+        for group in numbers:
+            least = np.full(group.max() + 1, len(found))
+            np.minimum.at(least, group, found)
+            found = least[group]
+        if (found == old).all():
+            return found.astype(np.int32)

@@ -20,7 +20,13 @@ import numpy as np
 
 from htmaml_jax.config import NGRAMS, form
 from htmaml_jax.data import ngrams, sentence
-from htmaml_jax.data.table import QUERY, SUPPORT, Table, split_classes
+from htmaml_jax.data.table import (
+    QUERY,
+    SUPPORT,
+    Table,
+    numbered,
+    split_classes,
+)
 from htmaml_jax.errors import UserError
 
 EXPECTED = "a .csv or .tsv with columns text and label, or a .jsonl with both"
@@ -138,15 +144,6 @@ def table(
     )
 
 
-def numbered(texts: Sequence[str]) -> np.ndarray:
-    """Returns numbers [n], equal where texts are, in the order of these.
-
-    An array of texts would give each the room of the longest.
-    """
-    place = {text: i for i, text in enumerate(sorted(set(texts)))}
-    return np.array([place[text] for text in texts])
-
-
 def words(name: str) -> str:
     """Returns the name of a class as a text: "book_flight", "book flight"."""
     parts = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
@@ -176,7 +173,7 @@ def read_file(path: pathlib.Path) -> Labelled:
                 )
     return Labelled(
         [row["text"] for row in rows],
-        [row["label"] for row in rows],
+        [row["label"].strip() for row in rows],
         str(path),
         "your own",
     )
@@ -207,14 +204,21 @@ def _rows(path):
 def table_rows(text: str, path: pathlib.Path) -> list[dict]:
     """Reads .csv, or .tsv in which quotes mean nothing."""
     form = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
-    form = form if path.suffix == ".tsv" else {}
+    form = form if path.suffix == ".tsv" else {"strict": True}
     try:
-        return list(csv.DictReader(io.StringIO(text, newline=""), **form))
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), **form))
     except csv.Error as error:
         raise UserError(
             f"{path} is no table ({error}); look for a quote that is not "
-            "closed."
+            "closed, or one inside of a cell that is not doubled."
         ) from error
+    for number, row in enumerate(rows, 1):
+        if None in row:
+            raise UserError(
+                f"{path}: entry {number} has more cells than the first line "
+                "names; put quotes around a text with commas in it."
+            )
+    return rows
 
 
 def json_lines(text: str, path: pathlib.Path) -> list[dict]:

@@ -23,8 +23,8 @@ import numpy as np
 from htmaml_jax.data.hate import languages
 from htmaml_jax.data.intents import FOLDER
 from htmaml_jax.data.ngrams import plain
-from htmaml_jax.data.table import Table
-from htmaml_jax.data.texts import Labelled, numbered, read_text, table
+from htmaml_jax.data.table import Table, joined
+from htmaml_jax.data.texts import Labelled, read_text, table
 from htmaml_jax.errors import UserError
 
 LEAST = 10
@@ -60,7 +60,7 @@ def read(folder: pathlib.Path, data: Any) -> Table:
             rows = _rows(place / f"{language}.{part}.conll", english[part])
             if split == "train":
                 rows = [row for row in rows if row.original not in held]
-            alike = _together(
+            alike = joined(
                 [plain(row.text) for row in rows],
                 [row.sentence for row in rows],
             )
@@ -84,8 +84,8 @@ def read(folder: pathlib.Path, data: Any) -> Table:
         made,
         domains=tuple(domains),
         domain_of=np.array(of, np.int32),
-        recordings=_together([plain(x) for x in texts], sentences),
-        parallel=_together([plain(x) for x in texts], originals),
+        recordings=joined([plain(x) for x in texts], sentences),
+        parallel=joined([plain(x) for x in texts], originals),
     )
 
 
@@ -138,17 +138,3 @@ def _entries(path):
             )
         found.append(told)
     return found
-
-
-def _together(texts, sentences):
-    """Returns [M] int32, equal where texts or sentences are, also by chains."""
-    pair = [numbered(x) for x in (texts, sentences)]
-    joined = np.arange(len(texts))
-    while True:
-        old = joined
-        for group in pair:
-            least = np.full(group.max() + 1, len(joined))
-            np.minimum.at(least, group, joined)
-            joined = least[group]
-        if (joined == old).all():
-            return joined.astype(np.int32)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -71,6 +72,21 @@ def refuse_other_data(where: Any, old: dict, new: dict) -> None:
         )
 
 
+def refuse_other_form(where: Any, sizes: Mapping[str, tuple]) -> None:
+    """Refuses data whose inputs have another shape than those of training.
+
+    Args:
+      where: the run.
+      sizes: data.name -> shape; first what it learned on, then what is asked.
+    """
+    if len(set(sizes.values())) > 1:
+        (old, known), (new, given) = sizes.items()
+        raise UserError(
+            f"{where} has learned on {old}, with inputs of the shape {known}; "
+            f"{new} has {given}. Judge it on data of its own form."
+        )
+
+
 def refuse_other_domains(where: Any, old: dict, new: dict) -> None:
     """Refuses domains other than those that a system has learned by number."""
     if old.get("domains") != new["domains"]:
@@ -80,8 +96,36 @@ def refuse_other_domains(where: Any, old: dict, new: dict) -> None:
         )
 
 
+def _bare(names, domains):
+    """Returns names without a mixture's "esc50: " and matters of writing."""
+    found = set()
+    for name in names:
+        domain, sign, rest = name.partition(": ")
+        told = sign and (domains is None or domain in domains)
+        found.add(re.sub(r"[_ ]", "-", (rest if told else name).lower()))
+    return found
+
+
+def refuse_alike_classes(table: Any) -> None:
+    """Refuses splits of which one has a class that is another's, too."""
+    names = {
+        split: _bare(classes, table.domains)
+        for split, classes in table.splits.items()
+    }
+    for one, other in itertools.combinations(names, 2):
+        if both := sorted(names[one] & names[other]):
+            raise UserError(
+                f"{table.name}: {both[0]!r} is a class of {one} and of {other},"
+                " but for how it is written; give one class one name."
+            )
+
+
 def refuse_seen_classes(
-    where: Any, seen: Mapping, splits: Mapping, split: str
+    where: Any,
+    seen: Mapping,
+    splits: Mapping,
+    split: str,
+    domains: Collection[str] | None = None,
 ) -> None:
     """Refuses to judge on classes that training or selection has seen.
 
@@ -91,17 +135,13 @@ def refuse_seen_classes(
       splits: the same, of the data to judge on.
       split: of `splits`, the one to judge on. Judging on the training
         classes themselves is honest under that name.
+      domains: of both; in a mixture a class is called "esc50: dog". None:
+        whatever stands before such a sign.
     """
     earlier = {"validation": ("train",), "test": ("train", "validation")}
-
-    def bare(names):
-        # In a mixture a class is called "esc50: dog"; and readers differ in
-        # how they write one name.
-        names = (name.rpartition(": ")[2].lower() for name in names)
-        return {re.sub(r"[_ ]", "-", name) for name in names}
-
+    mine = _bare(splits.get(split, ()), domains)
     for other in earlier.get(split, ()):
-        both = sorted(bare(splits.get(split, ())) & bare(seen.get(other, ())))
+        both = sorted(mine & _bare(seen.get(other, ()), domains))
         if both:
             raise UserError(
                 f"{where} has met {len(both)} of these {split} classes in "
