@@ -62,6 +62,49 @@ def test_listening_leaves_nothing_out(tmp_path):
     assert len(found.inputs) == 1 and found.seconds == 0.13
 
 
+@pytest.mark.parametrize("rate", [FRONT.rate, 250])
+def test_a_night_is_heard_piece_by_piece(tmp_path, monkeypatch, rate):
+    """As if it were read at once, however it is cut into pieces."""
+    rng = np.random.default_rng(0)
+    wave = rng.normal(0, 0.1, (5000, 2)).astype(np.float32)
+    path = tmp_path / "night.wav"
+    soundfile.write(path, wave, rate, subtype="FLOAT")
+    whole = audio.load_clip(path, FRONT)
+    found = windows.listen(path, FRONT)
+    monkeypatch.setattr(windows, "_BLOCK", 173)
+    pieces = list(windows.stream(path, FRONT))
+    assert max(map(len, pieces)) < len(whole) / 2 and len(pieces) > 20
+    np.testing.assert_allclose(np.concatenate(pieces), whole, atol=1e-5)
+    other = windows.listen(path, FRONT)
+    size = FRONT.samples
+    starts = [*range(0, len(whole) - size, size // 2), len(whole) - size]
+    for heard in (found, other):
+        np.testing.assert_allclose(heard.starts, np.array(starts) / FRONT.rate)
+        assert heard.seconds == len(whole) / FRONT.rate
+        pictures = [audio.picture(whole[i : i + size], FRONT) for i in starts]
+        np.testing.assert_allclose(heard.inputs, pictures, atol=1e-3)
+
+
+def test_a_night_that_cannot_be_heard(tmp_path, monkeypatch):
+    monkeypatch.setattr(windows, "_BLOCK", 100)
+    noise = np.random.default_rng(0).normal(0, 0.1, 1000).astype(np.float32)
+    bad = noise.copy()
+    bad[700] = np.nan
+    for name, wave, words in (
+        ("nan", bad, "holds NaN"),
+        ("none", noise[:0], "holds no samples"),
+        ("both", np.stack([noise, -noise], 1), "cancel each other out"),
+    ):
+        path = tmp_path / f"{name}.wav"
+        soundfile.write(path, wave, FRONT.rate, subtype="FLOAT")
+        with pytest.raises(UserError, match=f"{name}.wav: .*{words}"):
+            windows.listen(path, FRONT)
+    (tmp_path / "text.wav").write_text("no sound")
+    for name, words in (("text.wav", "cannot be read"), ("x.wav", "no such")):
+        with pytest.raises(UserError, match=words):
+            windows.listen(tmp_path / name, FRONT)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A model after two steps; its arithmetic is all that counts here."""

@@ -22,6 +22,8 @@ LEVELS = ("log", "pcen")
 # One step of 24-bit audio: below it there is no sound, only rounding.
 _SILENCE = 2.0**-23
 _ABSURD = 1e6  # no recorder has written that
+# What soundfile raises on files that it cannot read.
+DAMAGE = (OSError, RuntimeError, TypeError, ValueError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,25 +117,40 @@ def decode(
         raise UserError(f"{name}: no such file; check the path.")
     try:
         wave, rate = soundfile.read(file, dtype="float32", always_2d=True)
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{name}: cannot be read as sound (damaged, or not a wav, flac, "
-            "ogg or mp3 file); replace or remove it."
-        ) from error
-    if not len(wave):
-        raise UserError(f"{name}: holds no samples; replace or remove it.")
-    loudest = np.abs(wave).max()
+    except DAMAGE as error:
+        raise damaged(name) from error
+    mixed, loudest = mix(wave, name)
+    refuse_unheard(loudest, np.abs(mixed).max(initial=0.0), name)
+    return mixed, int(rate)
+
+
+def damaged(name: str) -> UserError:
+    """Returns what is said where reading ends in one of `DAMAGE`."""
+    return UserError(
+        f"{name}: cannot be read as sound (damaged, or not a wav, flac, "
+        "ogg or mp3 file); replace or remove it."
+    )
+
+
+def mix(wave: np.ndarray, name: str) -> tuple[np.ndarray, float]:
+    """Mixes [samples, channels] down to one; returns also their loudest."""
+    loudest = np.abs(wave).max(initial=-1.0)
     if not loudest < _ABSURD:
         raise UserError(
             f"{name}: holds NaN or infinite samples, or some beyond "
             f"{_ABSURD:.0e} where full scale is 1; export it again."
         )
-    mixed = wave.mean(1)
-    if loudest > _SILENCE and np.abs(mixed).max() < 1e-3 * loudest:
+    return wave.mean(1), float(loudest)
+
+
+def refuse_unheard(loudest: float, mixed: float, name: str) -> None:
+    """Refuses a file by its loudest sample, -1 without any, and when mixed."""
+    if loudest < 0:
+        raise UserError(f"{name}: holds no samples; replace or remove it.")
+    if loudest > _SILENCE and mixed < 1e-3 * loudest:
         raise UserError(
             f"{name}: its channels cancel each other out; export one of them."
         )
-    return mixed, int(rate)
 
 
 def resample(wave: np.ndarray, rate: int, front: FrontEnd) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from htmaml_jax.data import audio
 
 # Below the loudest window of a clip, in decibels of mean power.
 _QUIET_DB = 30.0
+_BLOCK = 2**20  # samples that are read at a time
 
 
 class Windows(NamedTuple):
@@ -76,19 +77,64 @@ def features(
     return np.stack(found), np.array(owners)
 
 
+def stream(
+    path: str | os.PathLike, front: audio.FrontEnd
+) -> Iterator[np.ndarray]:
+    """Yields what `audio.load_clip` returns in pieces: a night is long.
+
+    Raises:
+      UserError: see `audio.decode`; it may come behind some pieces.
+    """
+    import soundfile
+    import soxr
+
+    name, loudest, mixed = str(path), -1.0, 0.0
+    if not os.path.isfile(path):
+        audio.decode(path)  # says so
+    try:
+        with soundfile.SoundFile(path) as file:
+            change = soxr.ResampleStream(file.samplerate, front.rate, 1)
+            for block in file.blocks(_BLOCK, dtype="float32", always_2d=True):
+                wave, loud = audio.mix(block, name)
+                loudest = max(loudest, loud)
+                mixed = max(mixed, float(np.abs(wave).max()))
+                if file.samplerate != front.rate:
+                    wave = change.resample_chunk(wave)
+                yield wave
+            if file.samplerate != front.rate:
+                yield change.resample_chunk(np.zeros(0, np.float32), last=True)
+    except audio.DAMAGE as error:
+        raise audio.damaged(name) from error
+    audio.refuse_unheard(loudest, mixed, name)
+
+
 def listen(path: str | os.PathLike, front: audio.FrontEnd) -> Windows:
     """Turns one recording into pictures of all its windows, quiet ones too.
 
     Raises:
       UserError: the file cannot be used.
     """
-    wave, size = audio.load_clip(path, front), front.samples
-    starts = _starts(len(wave), size)
-    pieces = [wave[i : i + size] for i in starts]
-    power = np.maximum([_power(x) for x in pieces], 1e-12)
+    size, step = front.samples, max(front.samples // 2, 1)
+    at, ahead = 0, np.zeros(0, np.float32)
+    tail = ahead
+    starts, found, power = [], [], []
+
+    def see(start, piece):
+        starts.append(start / front.rate)
+        found.append(audio.picture(piece, front))
+        power.append(max(_power(piece), 1e-12))
+
+    for block in stream(path, front):
+        ahead = np.concatenate([ahead, block])
+        tail = np.concatenate([tail, block])[-size:]
+        while len(ahead) > size:
+            see(at, ahead[:size])
+            at, ahead = at + step, ahead[step:]
+    count = at + len(ahead)
+    see(max(count - size, 0), tail)
     return Windows(
-        np.stack([audio.picture(x, front) for x in pieces]),
-        np.array(starts) / front.rate,
+        np.stack(found),
+        np.array(starts),
         10 * np.log10(power),
-        len(wave) / front.rate,
+        count / front.rate,
     )
