@@ -110,7 +110,9 @@ def test_another_task_is_transformed_otherwise(system):
 @pytest.mark.parametrize("system", sorted(set(ON_CLASSES) - set(OWN_START)))
 def test_every_other_system_starts_as_maml(system):
     """At initialisation and without a step nothing is moved, to the bit."""
-    learner = systems.build(fields_of(system, inner__steps=0), WAY)
+    fields = fields_of(system)
+    fields.inner.steps = 0
+    learner = systems.build(fields, WAY)
     episode = single(draw_episode())
 
     def run(key):
