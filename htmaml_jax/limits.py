@@ -103,10 +103,9 @@ def _check_slots(config):
         ),
         (
             net.kind not in ("conv", "unet")
-            and (net.precision, net.norm, net.down)
-            != ("float32", "group", "pool"),
-            f"net.precision, net.norm and net.down are for net.kind=conv and "
-            f"unet; with {net.kind} leave them out",
+            and (net.precision, net.norm) != ("float32", "group"),
+            "net.precision and net.norm are for net.kind=conv and unet; with "
+            f"{net.kind} leave them out",
         ),
         (
             classes and 1 in (data.way, data.min_way, config.eval.way),
