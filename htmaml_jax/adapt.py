@@ -135,10 +135,11 @@ class Model:
         self.data = info["data"]
         known = self.data["front_end"]
         self.texts = "encoder" in known
-        if len(self.data["domains"]) > 1 and not self.texts:
+        each = [x for x in known.values() if isinstance(x, Mapping)]
+        if each and all(map(audio.is_sound, each)):
             raise UserError(
-                f"{workdir} was trained on {self.data['name']}, which differ "
-                "in how they are made pictures of; give a run on one of them."
+                f"{workdir} was trained on {self.data['name']}, whose pictures "
+                "are made in different ways; give a run on one of them."
             )
         if not (self.texts or audio.is_sound(known)):
             raise UserError(
@@ -158,7 +159,7 @@ class Model:
                 raise UserError(f"{item!r} is no text; this model reads texts.")
             if not isinstance(item, (str, pathlib.Path)):
                 raise UserError(f"{item!r} is no path of a sound file.")
-        return items if self.texts else [pathlib.Path(item) for item in items]
+        return items if self.texts else list(map(pathlib.Path, items))
 
     def read(
         self, items: Sequence[pathlib.Path | str]
@@ -212,8 +213,7 @@ class Model:
 
         if not isinstance(support, Mapping):
             raise UserError(
-                "adapting needs a dict of lists, such as {'frog': [...], "
-                "'toad': [...]}."
+                "adapting needs a dict of lists: {'frog': [...], 'toad': [...]}."
             )
         names = list(support)
         if len(names) < 2:
