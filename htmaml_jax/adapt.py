@@ -213,7 +213,7 @@ class Model:
 
         if not isinstance(support, Mapping):
             raise UserError(
-                "adapting needs a dict of lists: {'frog': [...], 'toad': [...]}."
+                "adapting needs a dict of lists: {'frog': [...], 'elk': [...]}."
             )
         names = list(support)
         if len(names) < 2:
