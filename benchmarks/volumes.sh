@@ -23,6 +23,9 @@ done
 SHOTS=5 SEEDS=0 $compare $volumes seg3d tapt mmaml
 SHOTS="5 1" SEEDS=0 $compare $volumes seg3d \
     proto-maml:hyper.sharpness=10.0 htmaml+shuffled:embed.control=shuffled
+# A hundred steps of Adam behind what was learned on tasks, or jointly.
+SHOTS=5 SEEDS=0 JUDGE=--config.eval.finetune=100 \
+    $compare $volumes seg3d htmaml maml finetune
 
 # One subject in four contrasts; two structures, of networks that learned on
 # one, which adapt to each alone.
@@ -39,8 +42,7 @@ SHOTS="5 1" SEEDS=0 $compare $volumes seg3d \
     proto-maml+short:$early,hyper.sharpness=10.0
 SHOTS=5 SEEDS="0 1" $compare $volumes seg3d \
     htmaml+long:"$late,$heads" maml+long:$late
-# A hundred steps of Adam behind what was learned on tasks, jointly, or not
-# at all.
+# The same steps, also behind a network that learned nothing.
 SHOTS=5 SEEDS=0 JUDGE=--config.eval.finetune=100 $compare $volumes seg3d \
     htmaml+short:"$early,$heads" {maml,finetune}+short:$early \
     finetune+scratch:data.name=synthseg+acdc,train.steps=1
