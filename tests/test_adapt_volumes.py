@@ -214,7 +214,7 @@ def test_support_that_cannot_be_used(model, tmp_path):
         ({"label": "tumor"}, "must be the number of a structure"),
         ({"label": 1.7}, "must be the number of a structure"),
         ({"label": (1, 0)}, "must be the number of a structure"),
-        ({"label": (1, 1)}, "each structure once"),
+        ({"label": (1, 1)}, "each once"),
         ({"spacing": 0.1}, "fills all that the network sees"),
     ):
         with pytest.raises(UserError, match=words):

@@ -27,7 +27,7 @@ def check_options(label: Any, spacing: Any, window: Any) -> None:
             "0 for all that is not 0, or several numbers above 0."
         )
     if len(set(labels.tolist())) < len(labels):
-        raise UserError(f"label {label!r} must name each structure once.")
+        raise UserError(f"label {label!r} must name structures, each once.")
     sizes = np.ravel(spacing)
     given = sizes.dtype.kind in "iuf" and np.isfinite(sizes).all()
     given = given and ((sizes > 0).all() or not sizes.any())
