@@ -134,6 +134,11 @@ def test_labels_must_be_known():
         nifti.labels_of(mask, {1, 2})
     with pytest.raises(UserError, match="mask_3.*whole numbers"):
         nifti.labels_of(mask._replace(data=data + 0.5), {2, 5})
+    # Wider numbers must fit: 2^32 + 2 is no 2.
+    wide = data.astype(np.int64)
+    np.testing.assert_array_equal(nifti.whole(mask._replace(data=wide)), data)
+    with pytest.raises(UserError, match="mask_3.*whole numbers"):
+        nifti.whole(mask._replace(data=wide + (1 << 32)))
 
 
 def test_masks_stored_with_a_scale_are_read():

@@ -171,9 +171,10 @@ def check_pair(image: Volume, mask: Volume) -> None:
 
 def whole(mask: Volume) -> np.ndarray:
     """Returns the labels [X, Y, Z] int32 of a mask; an image is refused."""
-    if mask.data.dtype.kind in "iub":
+    if np.can_cast(mask.data.dtype, np.int32):
         return mask.data.astype(np.int32)
-    labels = np.rint(mask.data).astype(np.int32)
+    with np.errstate(invalid="ignore"):  # what does not fit is seen below
+        labels = np.rint(mask.data).astype(np.int32)
     # Programs that store a mask with a scale read 1 back as 1.00000006.
     if not np.allclose(labels, mask.data, rtol=0, atol=1e-3):
         raise UserError(
