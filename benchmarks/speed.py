@@ -52,10 +52,7 @@ def parse_library(spec: str) -> tuple[str, dict[str, Any]]:
 
 
 def _number(text):
-    try:
-        return int(text)
-    except ValueError:
-        return text
+    return int(text) if re.fullmatch(r"-?\d+", text) else text
 
 
 def resize(case: cases.Case, changes: Sequence[str]) -> cases.Case:
@@ -244,8 +241,7 @@ def make_parser(text: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--threads", type=int, default=2, help="cores; 0 for all"
     )
-    folder = pathlib.Path("results/speed")
-    parser.add_argument("--out", type=pathlib.Path, default=folder)
+    parser.add_argument("--out", type=pathlib.Path, default="results/speed")
     return parser
 
 

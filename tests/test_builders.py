@@ -14,9 +14,9 @@ import soundfile
 pytest.importorskip("tensorflow_datasets")
 
 import tensorflow_datasets as tfds
+from refusals import refused
 
 from htmaml_jax.data import audio, builders, clips
-from htmaml_jax.errors import UserError
 
 FRONT = audio.FrontEnd(rate=8000, window=256, hop=128, mels=32, seconds=0.25)
 ESC50 = {"dog": 0, "pig": 2, "rain": 10}
@@ -66,14 +66,6 @@ def load(tmp_path):
     return functools.partial(
         builders.load_esc, front=FRONT, data_dir=tmp_path / "tfds"
     )
-
-
-def refused(call, *words):
-    with pytest.raises(UserError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    for word in words:
-        assert str(word) in str(caught.value)
 
 
 def test_esc50_tree(home, load):

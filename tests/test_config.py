@@ -5,6 +5,7 @@ import json
 import pathlib
 
 import pytest
+from refusals import parsed, refused
 
 from htmaml_jax import cli, config, limits, presets
 from htmaml_jax.errors import UserError
@@ -12,18 +13,6 @@ from htmaml_jax.run import workdir as workdirs
 
 ROOT = pathlib.Path(__file__).parent.parent
 FILES = sorted((ROOT / "configs").glob("*.py"))
-
-
-def refused(call, *words):
-    with pytest.raises(UserError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    for word in words:
-        assert word in str(caught.value)
-
-
-def parsed(arg):
-    return config.parse(config.default(), arg)
 
 
 def changed(arg):

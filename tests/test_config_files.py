@@ -4,7 +4,7 @@ import ast
 import pathlib
 
 import pytest
-from test_config import parsed, refused
+from refusals import parsed, refused
 
 from htmaml_jax import cli, config, limits, multimodal
 

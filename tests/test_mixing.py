@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import parsed, refused
 from small import fields_of
-from test_config import parsed, refused
 from test_exchange import batch_of
 
 from htmaml_jax import limits, systems

@@ -7,7 +7,7 @@ import pytest
 import tiny
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from test_config import parsed, refused
+from refusals import parsed, refused
 
 from htmaml_jax import adapt, cli, config, evaluate, limits, train
 from htmaml_jax.data import draw, find, ngrams

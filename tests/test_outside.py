@@ -6,7 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from test_config import parsed, refused
+from refusals import parsed, refused
 from test_ngrams import arguments, own  # noqa: F401
 
 from htmaml_jax import adapt, config, evaluate, limits, outside, train

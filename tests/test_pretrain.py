@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from refusals import refused
 from small import fields_of
-from test_config import refused
 
 from htmaml_jax import evaluate, pretrain, starts, train
 from htmaml_jax.config import default

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from refusals import parsed, refused
 from small import fields_of
-from test_config import parsed, refused
 from test_ngrams import arguments
 
 from htmaml_jax import evaluate, pretrain, starts, train

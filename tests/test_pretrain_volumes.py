@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_volumes
-from test_config import refused
+from refusals import refused
 
 from htmaml_jax import evaluate, pretrain, train
 from htmaml_jax.data import sources, volumes

@@ -7,8 +7,8 @@ import shutil
 
 import numpy as np
 import pytest
+from refusals import refused
 from safetensors.numpy import save_file
-from test_config import refused
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from htmaml_jax.data import cache, sentence, sentence_folder

@@ -5,9 +5,10 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from test_config import parsed, refused
+from refusals import parsed, refused
 from test_sentence import make_folder
-from test_texts import arguments, write_own
+from test_texts import write_own
+from test_texts_run import arguments
 
 from htmaml_jax import adapt, config, evaluate, limits, starts, train
 from htmaml_jax.data import find, sentence

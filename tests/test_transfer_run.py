@@ -7,7 +7,7 @@ import hate_tree
 import numpy as np
 import pytest
 import tiny
-from test_config import refused
+from refusals import refused
 
 from htmaml_jax import adapt, config, evaluate, train, transfer
 from htmaml_jax.data import find
