@@ -33,6 +33,7 @@ def get_config(arg=None):
 
 def tune(c):
     """Names the domains and what each has of its own."""
+    c.joint.shared = c.joint.shared and c.hyper.kind == "generator"
     c.joint.parts = (
         ("audio", "configs/asc.py"),
         ("intent", "configs/intent.py"),

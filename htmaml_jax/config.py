@@ -49,7 +49,15 @@ PICTURES = (
 # Both were taken from one collection and share texts, but no class names.
 ONE_SOURCE = {"hwu64", "liu"}
 NGRAMS = "ngrams"  # the built-in encoder of texts
-# What may differ between a run and its resume.
+# What says how and where a run is used; it and more may differ in a resume.
+OF_USE = (
+    "eval.",
+    "run.",
+    "data.dir",
+    "data.encoder",  # a place; what is there is checked by its stamp
+    "data.download",
+    "data.loader",
+)
 FREE = (
     "train.steps",
     "pretrain.steps",
@@ -57,13 +65,8 @@ FREE = (
     "pretrain.rate",
     "pretrain.decay",
     "pretrain.width",
-    "eval.",
-    "run.",
     "log.",
-    "data.dir",
-    "data.encoder",  # a place; what is there is checked by its stamp
-    "data.download",
-    "data.loader",
+    *OF_USE,
 )
 # Part of the run's identity although they stand under a free group.
 FIXED = ("run.seed",)

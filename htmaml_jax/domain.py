@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 
 from htmaml_jax import cli, evaluate, starts, systems
+from htmaml_jax import config as configs
 from htmaml_jax.data import find
 from htmaml_jax.nets import conv
 from htmaml_jax.run import hosts, joint, judging, logs, machine
@@ -81,6 +82,15 @@ def judged_source(
     shape = find.fixed_shape(judged)
     source = find.source(table, shape, judged.split, judged.seed, loader)
     return table, shape, source
+
+
+def of_use(config: Any) -> list[tuple[str, str]]:
+    """Returns overrides by which `evaluate` judges as a config says now."""
+    return [
+        (path, str(value))
+        for path, value in configs.flat(config).items()
+        if path.startswith(configs.OF_USE) and path not in configs.FIXED
+    ]
 
 
 def as_learned(learner: Any) -> Any:
@@ -183,3 +193,26 @@ def open_domain(
         known,
     )
     return domain, meta
+
+
+def tell_of_each_other(domains: Mapping[str, Domain], workdir: Any) -> None:
+    """Notes in each domain's facts what a trunk of all learns in the others.
+
+    Raises:
+      UserError: one of them trains on what another holds out.
+    """
+    for name, mine in domains.items():
+        data = mine.config.data.name
+        others = [
+            {
+                "name": other.config.data.name,
+                "train": list(other.facts["splits"].get("train", ())),
+            }
+            for key, other in domains.items()
+            if key != name
+        ]
+        for split in ("validation", "test"):
+            splits = mine.facts["splits"]
+            workdirs.refuse_met(workdir, others, data, splits, split)
+        known = mine.facts["met"]
+        known += [x for x in others if x not in known]

@@ -132,6 +132,7 @@ def evaluate(
             count,
             info["chunk"],
             functools.partial(surfaces.answers, learner) if volumes else None,
+            config.run.chunk,
         )
         tell = logs.waiting(f"{judged.split} tasks", count)
         values = judge(meshes.replicate(mesh, meta), tell)

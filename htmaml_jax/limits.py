@@ -119,6 +119,11 @@ def _check_slots(config):
             "several domains, such as configs/multimodal.py",
         ),
         (
+            joint.parts and joint.shared and hyper.kind != "generator",
+            f"joint.shared is of a generator's trunk, and {config.system} has "
+            "none; set joint.shared=False or another system",
+        ),
+        (
             joint.weigh != "none" and not joint.shared,
             "joint.weigh is of gradients in a trunk of all; set "
             "joint.weigh=none or joint.shared=True",

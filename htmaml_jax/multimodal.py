@@ -39,8 +39,6 @@ _COMMON = (
     "hyper.dim",
     "hyper.layers",
     "hyper.heads",
-    "hyper.dropout",
-    "hyper.scale",
     "embed.dim",
     "train.steps",
     "train.tasks",
@@ -94,7 +92,20 @@ def configs_of(config: Any, named: Collection[str] = ()) -> dict[str, Any]:
         common = [(path, str(fields[path])) for path in taken]
         common += [("system", config.system)]
         found[name], _ = cli.read_config(file, common)
+        _refuse_lost(name, file, found[name])
     return found
+
+
+def _refuse_lost(name, file, made):
+    """Refuses what a part asks for and does not get: all have it alike."""
+    asked = configs.flat(cli.read_config(file, [])[0])
+    for path in (*cli.named(file, ()), "system" if "system=" in file else ""):
+        now = configs.flat(made).get(path)
+        if path in ("system", *_COMMON) and asked[path] != now:
+            raise UserError(
+                f"{name} asks for {path}={asked[path]}, all together for "
+                f"{now}; say it once, outside of joint.parts."
+            )
 
 
 def train(
@@ -145,6 +156,8 @@ def train(
         readers = {"all": make_optimizer(config.outer, steps)}
     optimizers["trunk"] = readers
     optimizers["doubt"] = joint.doubts()
+    if config.joint.shared:
+        domain.tell_of_each_other(domains, workdir)
     state = joint.init(metas, optimizers, config.joint.shared)
     state = meshes.replicate(mesh, state)
     sizes = sum(x.size for x in jax.tree.leaves(state.trunks))
@@ -255,8 +268,8 @@ def train(
     # ---------------------------------------------------------- evaluation
     found = {}
     for name, d in domains.items():
-        changed = [(f"eval.{k}", str(v)) for k, v in d.config.eval.items()]
-        found[name] = evaluate.evaluate(workdir / name, overrides=changed)
+        now = domain.of_use(d.config)
+        found[name] = evaluate.evaluate(workdir / name, overrides=now)
         if hosts.first():
             text = json.dumps(found[name], indent=1)
             files.write_whole(workdir / name / "result.json", text)

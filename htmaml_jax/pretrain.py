@@ -69,6 +69,12 @@ def pretrain(config: Any, workdir: epath.Path) -> dict[str, Any]:
 
     # ---------------------------------------------------------------- data
     machine.use_cache()
+    if config.joint.parts:
+        files = ", ".join(file for _, file in config.joint.parts)
+        raise UserError(
+            "joint.parts are not pre-trained together; give the config of "
+            f"one of them: {files}."
+        )
     wanted = config.pretrain
     kind = form(config.data)
     if kind not in ("pictures", "ngrams", "volumes"):

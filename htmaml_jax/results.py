@@ -82,7 +82,8 @@ def group(
     """Groups results by what was trained, with all its seeds.
 
     Runs count as seeds of one system if their configs differ in the seed
-    alone; else, or if a seed comes twice, the workdir becomes their name.
+    alone, and they are as long; else, or if a seed comes twice, the workdir
+    becomes their name.
 
     Returns:
       name -> results, in the order of their first.
@@ -90,7 +91,10 @@ def group(
     same: dict[str, list[int]] = {}
     for i, result in enumerate(found):
         trained = configs.identity(result["config"], ("run.seed",))
-        same.setdefault(json.dumps([label(result), trained]), []).append(i)
+        updates = result["train"]["meta_iterations"]
+        same.setdefault(
+            json.dumps([label(result), trained, updates]), []
+        ).append(i)
     names = [label(found[members[0]]) for members in same.values()]
     groups: dict[str, list[dict[str, Any]]] = {}
     for name, members in zip(names, same.values(), strict=True):
@@ -184,9 +188,9 @@ def write_all(
         old = files.read_json(path)
         if _origin(old) != _origin(result):
             raise UserError(
-                f"{path} holds the result of another config, other data or "
-                "another checkpoint series; name this one with --variant, or "
-                "remove that file first."
+                f"{path} holds the result of another config, other data, "
+                "another checkpoint series or number of updates; name this "
+                "one with --variant, or remove that file first."
             )
         if old["episodes"] > result["episodes"]:
             raise UserError(
@@ -204,5 +208,6 @@ def _origin(result):
     # How many tasks there were may change, what they were may not.
     judged = {**FIELDS["eval"], **result["config"]["eval"]}
     judged = sorted((k, v) for k, v in judged.items() if k != "episodes")
-    series = result["train"]["checkpoint"]["series"]
-    return trained, judged, result["data"]["fingerprint"], series
+    about = result["train"]
+    length = about["checkpoint"]["series"], about["meta_iterations"]
+    return trained, judged, result["data"]["fingerprint"], length

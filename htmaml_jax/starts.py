@@ -68,6 +68,11 @@ def _met_by(place):
     records = [info]
     if info["config"].get("joint", {}).get("parts"):
         records = [workdirs.read(place / name) for name in info["data"]]
+        if None in records:
+            raise UserError(
+                f"{place} lacks the folder of a domain; all are needed: "
+                f"{', '.join(info['data'])}."
+            )
     found = []
     for record in records:
         data = record["data"]

@@ -235,8 +235,8 @@ def train(config, workdir: epath.Path) -> dict:
     saved.close()
 
     # ---------------------------------------------------------- evaluation
-    changed = [(f"eval.{k}", str(v)) for k, v in config.eval.items()]
-    result = evaluate.evaluate(workdir, overrides=changed)
+    now = domain.of_use(config)
+    result = evaluate.evaluate(workdir, overrides=now)
     if hosts.first():
         text = json.dumps(result, indent=1)
         files.write_whole(workdir / "result.json", text)

@@ -138,6 +138,21 @@ def test_refusals(runs, tmp_path):
     (runs / "moved.wav").rename(runs / "clips" / "tone00" / "0.wav")
 
 
+def test_a_finished_run_is_judged_where_its_data_are_now(runs):
+    """By the command of before, but for the place."""
+    before = evaluate.evaluate(runs / "maml")
+    place = (runs / "clips").rename(runs / "elsewhere")
+    fields = {"system": "maml", "train.steps": 4, "inner.steps": 1}
+    fields |= {"outer.joint_until": 0.0, "hyper.trunk": "mlp"}
+    try:
+        train.main(tiny.arguments(place, runs / "maml", **fields))
+    finally:
+        place.rename(runs / "clips")
+    result = json.loads((runs / "maml" / "result.json").read_text())
+    assert result["values"] == before["values"]
+    assert result["config"]["data"]["dir"] == str(place)
+
+
 def test_adapting_refuses_what_it_cannot_use(runs, tmp_path):
     model = adapt.load(runs / "maml")
     tones = sorted((runs / "clips" / "tone03").iterdir())
@@ -179,16 +194,19 @@ def test_latest_checkpoint_is_evaluated_without_its_optimizer(runs):
 def test_seeds_are_grouped_and_other_runs_are_told_apart(runs):
     result = evaluate.evaluate(runs / "maml")
 
-    def variant(seed=0, **fields):
+    def variant(seed=0, updates=4, **fields):
         config = json.loads(json.dumps(result["config"]))
         config["inner"] |= fields
         config["run"]["seed"] = seed
-        return result | {"seed": seed, "config": config}
+        trained = result["train"] | {"meta_iterations": updates}
+        return result | {"seed": seed, "config": config, "train": trained}
 
     seeds = [variant(), variant(1), variant(2)]
     assert list(results.group(seeds, "abc")) == ["maml"]
     other = [variant(), variant(steps=1)]
     assert list(results.group(other, "ab")) == ["maml in a", "maml in b"]
+    longer = [variant(), variant(1, updates=9)]
+    assert list(results.group(longer, "ab")) == ["maml in a", "maml in b"]
     twice = [variant(), variant()]
     assert list(results.group(twice, "ab")) == ["maml in a", "maml in b"]
 
@@ -205,6 +223,9 @@ def test_a_result_is_never_replaced_by_another_thing(runs, tmp_path):
     assert path.read_text() == before and len(list(path.parent.iterdir())) == 1
     with pytest.raises(UserError, match="60 episodes, and this has 59"):
         results.write_all([first | {"episodes": 59}], tmp_path)
+    short = first | {"train": first["train"] | {"meta_iterations": 2}}
+    with pytest.raises(UserError, match="or number of updates"):
+        results.write_all([short], tmp_path)
     again = first | {"command": "another"}
     assert results.write_all([again], tmp_path) == [path]
     other = json.loads(json.dumps(again))

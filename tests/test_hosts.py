@@ -64,7 +64,8 @@ def test_two_processes_equal_one_also_after_a_stop(clips, tmp_path):
         json.loads((run / "result.json").read_text())["values"]
         for run in (alone, pair)
     ]
-    assert np.mean(values[0]) == pytest.approx(np.mean(values[1]), abs=0.02)
+    # Task by task: what two judge comes together in its order.
+    assert np.abs(np.subtract(*values)).mean() < 0.02 < np.std(values[0])
 
     arguments = tiny.arguments(clips, mixed, **FIELDS)
     processes = together(arguments)

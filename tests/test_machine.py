@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import types
 
@@ -9,7 +10,18 @@ import jax
 import pytest
 
 from htmaml_jax.errors import UserError
-from htmaml_jax.run import machine
+from htmaml_jax.run import hosts, machine, mesh
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """One of a pod, as far as a mesh asks."""
+
+    process_index: int
+    id: int
+    platform: str = "tpu"
+    device_kind: str = "TPU v5"
+    client: object = None
 
 
 def memory_of(fixed, each):
@@ -48,6 +60,27 @@ def test_accelerators_keep_what_an_earlier_session_chose(accelerator):
     assert machine.choose_chunk(10, 0, 64) == 10
     # Not a divisor any more, on other devices.
     assert machine.choose_chunk(6, 0, 4, memory_of(0, 1)) == 6
+
+
+def test_processes_agree_on_what_fits(accelerator, monkeypatch):
+    """Each asks its own device; all must compile the same program."""
+    asked = []
+    monkeypatch.setattr(hosts, "least", lambda x: asked.append(x) or 3)
+    assert machine.choose_chunk(12, 0, 0, memory_of(30, 100)) == 3
+    assert asked == [6]
+
+
+def test_devices_of_a_process_lie_side_by_side(monkeypatch):
+    """Or a process would work on tasks whose indices another has drawn."""
+    pod = [Device(i % 2, i) for i in (7, 0, 3, 2, 1, 5, 4, 6)]
+    monkeypatch.setattr(jax, "devices", lambda: pod)
+    found = [d.id for d in mesh.make_mesh(8).devices]
+    assert found == [0, 2, 4, 6, 1, 3, 5, 7]
+    # Any number of devices that divides the tasks, not boxes alone.
+    assert mesh.make_mesh(10).size == 5
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(UserError, match="need a multiple of 8 tasks, not 10"):
+        mesh.make_mesh(10)
 
 
 def test_the_cpu_takes_one_and_the_config_decides():

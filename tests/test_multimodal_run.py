@@ -4,8 +4,18 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from ml_collections import ConfigDict
+from refusals import refused
 
-from htmaml_jax import adapt, cli, config, evaluate, multimodal, train
+from htmaml_jax import (
+    adapt,
+    cli,
+    config,
+    domain,
+    evaluate,
+    multimodal,
+    train,
+)
 from htmaml_jax.errors import UserError
 from htmaml_jax.run import checkpoints, joint, logs, signals
 
@@ -30,7 +40,9 @@ def root(tmp_path_factory):
         fields |= {"net.blocks": 1, "inner.steps": 1, "eval.episodes": 20}
         # From prototypes tones are told apart too well to differ by task.
         fields |= {"hyper.head": "shared", "hyper.sharpness": 0.0}
-        text = ",".join(f"{k}={v}" for k, v in fields.items() if k != "system")
+        common = {"system", *multimodal._COMMON}  # said by `arguments`
+        own = {k: v for k, v in fields.items() if k not in common}
+        text = ",".join(f"{k}={v}" for k, v in own.items())
         parts.append((name, f"configs/asc.py:{text}"))
     (root / "both.py").write_text(CONFIG.format(parts=tuple(parts)))
     return root
@@ -168,6 +180,45 @@ def test_what_is_set_to_its_default_is_said_too(root):
     assert all(own.train.val_episodes != count for own in kept.values())
     with pytest.raises(UserError, match="takes inner.size from its own"):
         multimodal.configs_of(fields, ["inner.size"])
+
+
+def test_what_is_common_is_said_once():
+    def parts(more, *common):
+        files = ("a", f"configs/asc.py:{more}"), ("b", "configs/hate.py")
+        path = f"configs/multimodal.py:joint.parts={files}"
+        return multimodal.configs_of(cli.read_config(path, common)[0])
+
+    # How much of its trunk's vectors a generator takes is each one's own.
+    found = parts("hyper.dropout=0.0,hyper.scale=0.03,train.tasks=2")
+    assert found["a"].hyper.scale == 0.03 != found["b"].hyper.scale
+    assert found["a"].hyper.dropout == 0.0 != found["b"].hyper.dropout
+    for more, words in (
+        ("train.tasks=4", "a asks for train.tasks=4, all together for 2"),
+        ("system=tapt", "a asks for system=tapt, all together for htmaml"),
+        ("seed=7", "a asks for run.seed=7, all together for 0"),
+    ):
+        refused(lambda more=more: parts(more), words)
+
+
+def test_no_domain_trains_on_what_another_holds_out():
+    """Through the trunk its classes would have been met."""
+
+    def one(name, **splits):
+        mine = ConfigDict({"data": {"name": name}})
+        facts = {"splits": splits, "met": []}
+        return domain.Domain(mine, facts, *[None] * 6)
+
+    animals = one("auto", train=["dog"], validation=["cow"], test=["Great tit"])
+    requests = one("texts", train=["card"], test=["pin"])
+    both = {"animals": animals, "requests": requests}
+    for _ in range(2):  # a resume tells them again
+        domain.tell_of_each_other(both, "run")
+    assert animals.facts["met"] == [{"name": "texts", "train": ["card"]}]
+    assert requests.facts["met"] == [{"name": "auto", "train": ["dog"]}]
+    for held in ("cow", "great_tit"):
+        others = one("clips", train=[held], test=["frog"])
+        wanted = {"animals": animals, "others": others}
+        refused(lambda x=wanted: domain.tell_of_each_other(x, "run"), held[:4])
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,13 @@ def test_what_cannot_be_started_from(encoder, data, tmp_path):
     )
 
 
+def test_several_domains_are_not_pretrained_on_together(data, tmp_path):
+    parts = 'joint.parts=(("a", "configs/asc.py"), ("b", "configs/hate.py"))'
+    args = [f"--config=configs/asc.py:{parts}", f"--workdir={tmp_path / 'a'}"]
+    refused(lambda: pretrain.main(args), "configs/asc.py, configs/hate.py")
+    assert not (tmp_path / "a").exists()
+
+
 def test_views_are_crops_of_their_clip():
     inputs = jnp.arange(3 * 2 * 10.0).reshape(3, 2, 10, 1)
     views = Views(0.6, Strengths())

@@ -8,6 +8,7 @@ decides who writes.
 from __future__ import annotations
 
 import jax
+import numpy as np
 
 from htmaml_jax.errors import UserError
 
@@ -66,6 +67,15 @@ def say(text: str) -> None:
     """Prints a line, once for all processes."""
     if first():
         print(text, flush=True)
+
+
+def least(number: int) -> int:
+    """Returns the least of what the processes say; all must ask."""
+    if jax.process_count() == 1:
+        return number
+    from jax.experimental import multihost_utils
+
+    return int(np.min(multihost_utils.process_allgather(np.array(number))))
 
 
 def meet(name: str) -> None:

@@ -21,16 +21,21 @@ def make_judge(
     episodes: int,
     chunk: int,
     asked: Callable | None = None,
+    most: int = 0,
 ) -> Callable[[Any], Any]:
     """Makes meta -> metrics [episodes] of a source's first episodes.
 
     It tells a second argument, if given, how many it has after each block.
     `chunk` tasks at a time went through training, which takes more memory.
     `asked` is what `step.make_eval_step` is to ask instead of the metric.
+    `most` tasks at a time, if not 0, are what a person has asked for.
     """
     each = -(-_BLOCK // mesh.size)
     block = each * mesh.size
-    chunk = machine.choose_chunk(each, 0, chunk)
+    if most:
+        chunk = max(n for n in range(1, most + 1) if each % n == 0)
+    else:
+        chunk = machine.choose_chunk(each, 0, chunk)
     run = step.make_eval_step(
         learner, source.episodes, mesh, chunk, learner.shuffled, asked
     )

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from htmaml_jax.errors import UserError
+from htmaml_jax.run import hosts
 
 # Of the free memory: the line through two sizes is not the whole truth.
 _SHARE = 0.7
@@ -68,7 +69,8 @@ def choose_chunk(
     low, high = (_temporary(compiled(n)) for n in divisors[:2])
     slope = (high - low) / (divisors[1] - 1)
     fits = [n for n in divisors if low + slope * (n - 1) <= room]
-    return max(fits, default=1)
+    # All must compile the same program, whatever else fills their memory.
+    return hosts.least(max(fits, default=1))
 
 
 def _temporary(step):

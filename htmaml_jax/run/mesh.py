@@ -26,7 +26,9 @@ def make_mesh(tasks: int, devices: int = 0) -> jax.sharding.Mesh:
     Raises:
       UserError: several processes, and one of their devices would be idle.
     """
-    available = jax.devices()
+    # Those of a process side by side: its share of the tasks is one block
+    # (`sources.local_share`), which jax.make_mesh would take apart on a TPU.
+    available = sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
     limit = min(devices or len(available), len(available))
     count = max(n for n in range(1, limit + 1) if tasks % n == 0)
     if jax.process_count() > 1 and count < len(available):
@@ -35,11 +37,8 @@ def make_mesh(tasks: int, devices: int = 0) -> jax.sharding.Mesh:
             f"need a multiple of {len(available)} tasks, not {tasks}, and "
             "run.devices=0; set train.tasks."
         )
-    return jax.make_mesh(
-        (count,),
-        (AXIS,),
-        axis_types=(AxisType.Auto,),
-        devices=available[:count],
+    return jax.sharding.Mesh(
+        np.array(available[:count]), (AXIS,), axis_types=(AxisType.Auto,)
     )
 
 
