@@ -11,7 +11,7 @@ import tiny
 
 from htmaml_jax import adapt, evaluate, results, train
 from htmaml_jax.errors import UserError
-from htmaml_jax.run import checkpoints, workdir
+from htmaml_jax.run import checkpoints, step, workdir
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +35,24 @@ def test_same_values_twice_and_from_both_sources(runs):
     )
     assert first["values"] == again["values"] == hosted["values"]
     assert len(set(first["values"])) > 2
+
+
+def test_tasks_at_a_time_are_what_was_asked_for(runs, monkeypatch):
+    """The largest number that divides the forty of a block."""
+    plain, taken = step.make_eval_step, []
+
+    def spy(learner, episodes, mesh, chunk, *more):
+        taken.append(chunk)
+        return plain(learner, episodes, mesh, chunk, *more)
+
+    monkeypatch.setattr(step, "make_eval_step", spy)
+    found = [
+        evaluate.evaluate(runs / "maml", overrides=[("run.chunk", chunk)])
+        for chunk in ("0", "7")
+    ]
+    assert taken == [1, 5]
+    np.testing.assert_allclose(*[x["values"] for x in found], atol=0.2)
+    assert found[0]["mean"] == pytest.approx(found[1]["mean"], abs=0.01)
 
 
 def test_other_episodes_differ_and_are_not_compared(runs):
