@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import jax
 from htmaml_jax import cli, evaluate, starts, systems
 from htmaml_jax import config as configs
 from htmaml_jax.data import find
+from htmaml_jax.errors import UserError
 from htmaml_jax.nets import conv
 from htmaml_jax.run import hosts, joint, judging, logs, machine
 from htmaml_jax.run import mesh as meshes
@@ -195,24 +197,26 @@ def open_domain(
     return domain, meta
 
 
-def tell_of_each_other(domains: Mapping[str, Domain], workdir: Any) -> None:
+def tell_of_each_other(domains: Mapping[str, Domain]) -> None:
     """Notes in each domain's facts what a trunk of all learns in the others.
 
     Raises:
       UserError: one of them trains on what another holds out.
     """
-    for name, mine in domains.items():
-        data = mine.config.data.name
-        others = [
-            {
-                "name": other.config.data.name,
-                "train": list(other.facts["splits"].get("train", ())),
-            }
-            for key, other in domains.items()
-            if key != name
-        ]
-        for split in ("validation", "test"):
-            splits = mine.facts["splits"]
-            workdirs.refuse_met(workdir, others, data, splits, split)
-        known = mine.facts["met"]
-        known += [x for x in others if x not in known]
+    for (name, mine), (key, other) in itertools.permutations(
+        domains.items(), 2
+    ):
+        data, splits = mine.config.data.name, mine.facts["splits"]
+        classes = list(other.facts["splits"].get("train", ()))
+        learned = {"name": other.config.data.name, "train": classes}
+        try:
+            for split in ("validation", "test"):
+                workdirs.refuse_met(key, [learned], data, splits, split)
+        except UserError as error:
+            raise UserError(
+                f"{key} would teach the trunk what {name} holds out ({error}) "
+                "Change the split of one, leave one out (joint.only), or set "
+                "joint.shared=False."
+            ) from error
+        if learned not in mine.facts["met"]:
+            mine.facts["met"].append(learned)

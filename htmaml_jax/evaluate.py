@@ -100,8 +100,7 @@ def evaluate(
         )
     table = find.load(config.data)
     told = facts(table)
-    changing = ("data.dir", "data.name", "data.label_names")
-    if not any(name in changing for name, _ in overrides):
+    if not workdirs.names_other_data(info["config"]["data"], config.data):
         workdirs.refuse_other_data(workdir, info["data"], told)
     workdirs.refuse_other_encoder(workdir, info["data"], told)
     learned = info["config"]["data"]["name"]

@@ -98,14 +98,19 @@ def configs_of(config: Any, named: Collection[str] = ()) -> dict[str, Any]:
 
 def _refuse_lost(name, file, made):
     """Refuses what a part asks for and does not get: all have it alike."""
-    asked = configs.flat(cli.read_config(file, [])[0])
-    for path in (*cli.named(file, ()), "system" if "system=" in file else ""):
-        now = configs.flat(made).get(path)
-        if path in ("system", *_COMMON) and asked[path] != now:
-            raise UserError(
-                f"{name} asks for {path}={asked[path]}, all together for "
-                f"{now}; say it once, outside of joint.parts."
-            )
+    now = configs.flat(made)
+    for item in configs.items(file.partition(".py:")[2]):
+        key, _, text = item.partition("=")
+        for path in configs.SHORTHANDS.get(key, (key,)):
+            if path not in ("system", *_COMMON):
+                continue
+            asked = made.copy_and_resolve_references()
+            configs.set_field(asked, path, text)
+            if configs.flat(asked)[path] != now[path]:
+                raise UserError(
+                    f"{name} asks for {item}, all together for {path}="
+                    f"{now[path]}; say it once, outside of joint.parts."
+                )
 
 
 def train(
@@ -157,7 +162,7 @@ def train(
     optimizers["trunk"] = readers
     optimizers["doubt"] = joint.doubts()
     if config.joint.shared:
-        domain.tell_of_each_other(domains, workdir)
+        domain.tell_of_each_other(domains)
     state = joint.init(metas, optimizers, config.joint.shared)
     state = meshes.replicate(mesh, state)
     sizes = sum(x.size for x in jax.tree.leaves(state.trunks))

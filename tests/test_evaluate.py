@@ -153,6 +153,10 @@ def test_refusals(runs, tmp_path):
     (runs / "clips" / "tone00" / "0.wav").rename(runs / "moved.wav")
     with pytest.raises(UserError, match="other content"):
         evaluate.evaluate(runs / "maml")
+    with pytest.raises(UserError, match="other content"):
+        # As training ends, which says again where its data are.
+        here = [("data.dir", str(runs / "clips"))]
+        evaluate.evaluate(runs / "maml", overrides=here)
     (runs / "moved.wav").rename(runs / "clips" / "tone00" / "0.wav")
 
 

@@ -188,14 +188,16 @@ def test_what_is_common_is_said_once():
         path = f"configs/multimodal.py:joint.parts={files}"
         return multimodal.configs_of(cli.read_config(path, common)[0])
 
+    # What fits no run of its own, but this one.
+    parts("hyper.heads=3", ("hyper.heads", "3"), ("hyper.dim", "96"))
     # How much of its trunk's vectors a generator takes is each one's own.
     found = parts("hyper.dropout=0.0,hyper.scale=0.03,train.tasks=2")
     assert found["a"].hyper.scale == 0.03 != found["b"].hyper.scale
     assert found["a"].hyper.dropout == 0.0 != found["b"].hyper.dropout
     for more, words in (
-        ("train.tasks=4", "a asks for train.tasks=4, all together for 2"),
-        ("system=tapt", "a asks for system=tapt, all together for htmaml"),
-        ("seed=7", "a asks for run.seed=7, all together for 0"),
+        ("train.tasks=4", "a asks for train.tasks=4, all together for "),
+        ("system=tapt", "a asks for system=tapt, all together for system=htma"),
+        ("seed=7", "a asks for seed=7, all together for run.seed=0"),
     ):
         refused(lambda more=more: parts(more), words)
 
@@ -212,13 +214,14 @@ def test_no_domain_trains_on_what_another_holds_out():
     requests = one("texts", train=["card"], test=["pin"])
     both = {"animals": animals, "requests": requests}
     for _ in range(2):  # a resume tells them again
-        domain.tell_of_each_other(both, "run")
+        domain.tell_of_each_other(both)
     assert animals.facts["met"] == [{"name": "texts", "train": ["card"]}]
     assert requests.facts["met"] == [{"name": "auto", "train": ["dog"]}]
     for held in ("cow", "great_tit"):
         others = one("clips", train=[held], test=["frog"])
         wanted = {"animals": animals, "others": others}
-        refused(lambda x=wanted: domain.tell_of_each_other(x, "run"), held[:4])
+        said = "others would teach the trunk what animals holds out", held[:3]
+        refused(lambda x=wanted: domain.tell_of_each_other(x), *said)
 
 
 @pytest.mark.parametrize(

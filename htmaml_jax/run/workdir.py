@@ -61,6 +61,12 @@ def refuse_change(workdir: epath.Path, record: dict, config: Any) -> None:
         )
 
 
+def names_other_data(old: Mapping, new: Mapping) -> bool:
+    """Says whether config group `data` asks for others than a run learned."""
+    which = ("dir", "name", "label_names")
+    return any(new[k] != old.get(k, new[k]) for k in which)
+
+
 def refuse_other_data(where: Any, old: dict, new: dict) -> None:
     """Refuses to go on with examples other than those of the start."""
     if old["fingerprint"] != new["fingerprint"]:
