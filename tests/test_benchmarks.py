@@ -168,6 +168,7 @@ def test_cost_sets_systems_beside_each_other(tmp_path):
         "    c.data.update(rows=8, columns=8, way=2, query=1)\n"
         "    c.net.update(width=8, blocks=1)\n"
         "    c.inner.steps = 1\n"
+        "    c.outer.joint_until = 0.5  # no data say how many classes\n"
         "    c.train.tasks = 1\n"
         "    return config.parse(c, arg)\n"
     )
