@@ -82,3 +82,19 @@ def tiny_table():
         licence="none",
         front_end={"rows": 8, "columns": 8},
     )
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory):
+    """Returns the folder of a tiny sentence encoder."""
+    from test_sentence import make_folder
+
+    return make_folder(tmp_path_factory.mktemp("model") / "enc", unit=True)
+
+
+@pytest.fixture(scope="session")
+def own(tmp_path_factory):
+    """Returns a file of texts for it; `test_texts.write_own` says which."""
+    from test_texts import write_own
+
+    return write_own(tmp_path_factory.mktemp("own") / "mine.csv")

@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 from refusals import parsed, refused
-from test_sentence import make_folder
 
 from htmaml_jax import config, limits
 from htmaml_jax.data import draw, find, intents, texts
@@ -14,16 +13,6 @@ from htmaml_jax.errors import UserError
 from htmaml_jax.run import workdir
 
 WORDS = "where is my card please".split()
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    return make_folder(tmp_path_factory.mktemp("model") / "enc", unit=True)
-
-
-@pytest.fixture(scope="module")
-def own(tmp_path_factory):
-    return write_own(tmp_path_factory.mktemp("own") / "mine.csv")
 
 
 def write_own(path):

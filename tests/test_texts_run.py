@@ -6,22 +6,10 @@ import numpy as np
 import pytest
 import tiny
 from refusals import refused
-from test_sentence import make_folder
-from test_texts import write_own
 
 from htmaml_jax import adapt, evaluate, train
 from htmaml_jax.data import find
 from htmaml_jax.run import workdir
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    return make_folder(tmp_path_factory.mktemp("model") / "enc", unit=True)
-
-
-@pytest.fixture(scope="module")
-def own(tmp_path_factory):
-    return write_own(tmp_path_factory.mktemp("own") / "mine.csv")
 
 
 @pytest.fixture(scope="module")
