@@ -148,9 +148,10 @@ def test_a_head_of_prototypes_is_made_of_transformed_features(sharpness):
     centred = (x - x.mean(1, keepdims=True) for x in (logits, apart))
     np.testing.assert_allclose(*centred, rtol=1e-4, atol=1e-4)
     # What is compared between queries is the distances themselves.
+    meta, episode = jax.tree.map(jnp.asarray, (meta, episode))
+    support = episode.support
     task = jax.tree.map(lambda x: x[None], episode._replace(query=support))
     compare = look.make_comparison(learner, lambda *_: task)
-    single = jax.tree.map(np.float32, meta)
-    both = compare(single, None, None, support.inputs[:3])
+    both = compare(meta, None, None, support.inputs[:3])
     for found, wanted in zip(both, (apart, apart[:3]), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
